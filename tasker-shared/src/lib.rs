@@ -1,0 +1,17 @@
+//! What server, worker and command line share. Bottom to top, each layer knows only those below it:
+//! ids, clock, document, config; template, graph, state, retry, plan (pure: no async, no database);
+//! wire (the REST bodies); db (every SQL statement); embedded (a private PostgreSQL); logging.
+
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod document;
+pub mod embedded;
+pub mod graph;
+pub mod ids;
+pub mod logging;
+pub mod plan;
+pub mod retry;
+pub mod state;
+pub mod template;
+pub mod wire;
