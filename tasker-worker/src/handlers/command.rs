@@ -1,0 +1,313 @@
+//! `command`: runs a program without a shell; the inputs go to its stdin, its stdout is the result.
+//!
+//! Exit 0 is success, 64 to 78 (the range of sysexits.h) a permanent failure, everything else retryable.
+//! The program's whole process group ends with the attempt.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tasker_shared::document::Document;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStdin;
+
+use super::process::{Group, Pipes};
+use super::{Handler, document, settings};
+use crate::context::StepContext;
+use crate::error::StepError;
+
+/// How long the pipes may stay open after the program has ended: a process that it left behind may hold them.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is kept of stderr, from its end.
+const STDERR_BYTES: usize = 4 * 1024;
+
+/// What is shown of a stdout that is no JSON, from its beginning.
+const STDOUT_SHOWN: usize = 200;
+
+pub(super) struct Command;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// The program, then its arguments.
+    argv: Vec<String>,
+    /// Added to the worker's environment.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Where it runs; absent: where the worker does.
+    cwd: Option<PathBuf>,
+    #[serde(default)]
+    include: Vec<String>,
+    #[serde(default, rename = "circuit")]
+    _circuit: Option<String>,
+}
+
+/// What is kept of an attempt that failed.
+#[derive(Serialize)]
+struct Details<'a> {
+    argv: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_status: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    stderr: &'a str,
+}
+
+impl Handler for Command {
+    fn call(&self, context: StepContext) -> BoxFuture<'static, Result<Document, StepError>> {
+        Box::pin(async move {
+            let settings: Settings = settings::read(&context, "command")?;
+            let inputs = context.inputs_json_including(&settings.include).await?;
+            let (group, pipes) = spawn(&settings, &context)?;
+            run(group, pipes, &inputs, &settings, &context).await
+        })
+    }
+}
+
+fn spawn(settings: &Settings, context: &StepContext) -> Result<(Group, Pipes), StepError> {
+    let refused = |message: String| StepError::permanent(message).with_type("SettingsError");
+    let Some((program, arguments)) = settings.argv.split_first() else {
+        return Err(refused(
+            "handler `command`: initialization.argv is empty; its first item is the program".into(),
+        ));
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_withheld) {
+            command.env_remove(name);
+        }
+    }
+    command.env("TASKER_TASK_UUID", context.task_uuid().to_string());
+    command.env("TASKER_STEP_UUID", context.step_uuid().to_string());
+    command.env(
+        "TASKER_CORRELATION_ID",
+        context.correlation_id().to_string(),
+    );
+    command.env("TASKER_ATTEMPT", context.attempt().to_string());
+    command.envs(&settings.env);
+    if let Some(cwd) = &settings.cwd {
+        if !cwd.is_dir() {
+            return Err(refused(format!(
+                "handler `command`: initialization.cwd: `{}` is not a directory on this worker",
+                cwd.display()
+            )));
+        }
+        command.current_dir(cwd);
+    }
+    Group::spawn(command).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => refused(format!(
+            "the program `{program}`, or the interpreter it names, was not found on this worker; install it there \
+             or give its full path in initialization.argv"
+        )),
+        io::ErrorKind::PermissionDenied => {
+            refused(format!("the program `{program}` may not be run by the worker's user"))
+        }
+        io::ErrorKind::InvalidInput | io::ErrorKind::ArgumentListTooLong => {
+            refused(format!("the program `{program}` cannot be started with these arguments: {error}"))
+        }
+        _ => StepError::retryable(format!("the program `{program}` could not be started")).with_source(&error),
+    })
+}
+
+/// The worker's own configuration, credentials included, is not for whatever a template starts.
+fn is_withheld(variable: &str) -> bool {
+    variable == "DATABASE_URL" || variable.starts_with("TASKER__")
+}
+
+/// How an attempt came to its end.
+enum End {
+    Exited(ExitStatus),
+    TooMuchOutput,
+    Cancelled,
+    OutOfTime,
+}
+
+async fn run(
+    mut group: Group,
+    pipes: Pipes,
+    inputs: &str,
+    settings: &Settings,
+    context: &StepContext,
+) -> Result<Document, StepError> {
+    let mut output = Output {
+        limit: context.limits().max_result_bytes,
+        ..Output::default()
+    };
+    let end = tokio::select! {
+        biased;
+        () = context.cancelled() => End::Cancelled,
+        () = tokio::time::sleep_until(context.deadline()) => End::OutOfTime,
+        end = exchange(&mut group, pipes, inputs, &mut output) => {
+            end.map_err(|error| StepError::retryable("the program could not be waited for").with_source(&error))?
+        }
+    };
+    match end {
+        End::Exited(_) => group.sweep(),
+        _ => group.end().await,
+    }
+    conclude(&end, &output, settings, context)
+}
+
+/// Talks to the program until it has ended: all three streams at once, so that neither side waits for the
+/// other with a full pipe.
+async fn exchange(
+    group: &mut Group,
+    pipes: Pipes,
+    inputs: &str,
+    output: &mut Output,
+) -> io::Result<End> {
+    let Output {
+        stdout,
+        stderr,
+        limit,
+    } = output;
+    let mut streams = pin!(async {
+        tokio::try_join!(
+            feed(pipes.stdin, inputs),
+            fill(pipes.stdout, stdout, *limit),
+            keep_tail(pipes.stderr, stderr),
+        )
+    });
+    let status = tokio::select! {
+        all = &mut streams => match all {
+            Ok(_) => group.wait().await?,
+            Err(TooMuch) => return Ok(End::TooMuchOutput),
+        },
+        status = group.wait() => match (status?, tokio::time::timeout(LINGER, &mut streams).await) {
+            (_, Ok(Err(TooMuch))) => return Ok(End::TooMuchOutput),
+            (status, _) => status,
+        },
+    };
+    Ok(End::Exited(status))
+}
+
+#[derive(Default)]
+struct Output {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    limit: usize,
+}
+
+struct TooMuch;
+
+/// A program need not read its inputs: a pipe closed early is no failure.
+async fn feed(mut stdin: ChildStdin, inputs: &str) -> Result<(), TooMuch> {
+    let _ = stdin.write_all(inputs.as_bytes()).await;
+    Ok(())
+}
+
+/// A pipe that breaks ends the output like one that is closed; the exit status says whether it matters.
+async fn fill(
+    mut from: impl AsyncRead + Unpin,
+    into: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), TooMuch> {
+    while let Ok(1..) = from.read_buf(into).await {
+        if into.len() > limit {
+            return Err(TooMuch);
+        }
+    }
+    Ok(())
+}
+
+async fn keep_tail(mut from: impl AsyncRead + Unpin, tail: &mut Vec<u8>) -> Result<(), TooMuch> {
+    while let Ok(1..) = from.read_buf(tail).await {
+        if tail.len() > 2 * STDERR_BYTES {
+            tail.drain(..tail.len() - STDERR_BYTES);
+        }
+    }
+    Ok(())
+}
+
+fn conclude(
+    end: &End,
+    output: &Output,
+    settings: &Settings,
+    context: &StepContext,
+) -> Result<Document, StepError> {
+    let program = settings.argv.first().map_or("", String::as_str);
+    let kept = &output.stderr[output.stderr.len().saturating_sub(STDERR_BYTES)..];
+    let stderr = String::from_utf8_lossy(kept);
+    let failure = |error: StepError, status: Option<ExitStatus>| {
+        error.with_type("CommandError").with_details(&Details {
+            argv: &settings.argv,
+            exit_status: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            stderr: &stderr,
+        })
+    };
+    let status = match end {
+        End::Exited(status) if status.success() => {
+            return result(&output.stdout, context).map_err(|error| failure(error, Some(*status)));
+        }
+        End::Exited(status) => *status,
+        End::TooMuchOutput => {
+            let message = format!(
+                "`{program}` wrote more than the {} bytes to stdout that limits.max_result_bytes allows",
+                output.limit
+            );
+            return Err(failure(StepError::permanent(message), None));
+        }
+        End::Cancelled => {
+            return Err(failure(
+                StepError::retryable(format!("`{program}` was ended: the step is cancelled")),
+                None,
+            ));
+        }
+        End::OutOfTime => {
+            return Err(failure(
+                StepError::retryable(format!("`{program}` was ended: the step's time is over")),
+                None,
+            ));
+        }
+    };
+    let last_words = stderr
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
+    let said = last_words.map_or(String::new(), |line| format!(": {line}"));
+    Err(failure(
+        match (status.code(), status.signal()) {
+            (Some(code @ 64..=78), _) => {
+                StepError::permanent(format!("`{program}` exited with status {code}{said}"))
+            }
+            (Some(code), _) => {
+                StepError::retryable(format!("`{program}` exited with status {code}{said}"))
+            }
+            (None, signal) => StepError::retryable(format!(
+                "`{program}` was killed by signal {}{said}",
+                signal.unwrap_or_default()
+            )),
+        },
+        Some(status),
+    ))
+}
+
+/// What the program wrote, without surrounding blanks; nothing is `null`.
+fn result(stdout: &[u8], context: &StepContext) -> Result<Document, StepError> {
+    let text = std::str::from_utf8(stdout)
+        .map_err(|error| StepError::permanent(format!("stdout is not UTF-8: {error}")))?;
+    match text.trim() {
+        "" => Ok(Document::null()),
+        text => document(text, context.limits()).map_err(|error| {
+            let shown: String = text.chars().take(STDOUT_SHOWN).collect();
+            StepError::permanent(format!(
+                "stdout is not a result: {}; it begins with {shown:?}",
+                error.message()
+            ))
+        }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
