@@ -1,0 +1,200 @@
+//! A cluster that lives as long as the value that stands for it, for tests and benchmarks: nothing of it is left.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+
+use super::account::Account;
+use super::place::private_directory;
+use super::{Binaries, Cluster, FindError, NoAccount, Options, StartError};
+
+/// Names the directory of the server's programs, to test with a version of one's choice.
+const PROGRAMS_VARIABLE: &str = "TASKER_POSTGRES";
+
+/// A running cluster without `fsync`, and a directory for whatever belongs to it. Both go when this is dropped, or
+/// when the process dies.
+#[derive(Debug)]
+pub struct Temporary {
+    /// None only while it is restarted.
+    cluster: Option<Cluster>,
+    directory: PathBuf,
+}
+
+/// A temporary cluster did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum TemporaryError {
+    /// There is no server on this machine.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// Root has nobody to run it as.
+    #[error(transparent)]
+    Account(#[from] NoAccount),
+    /// Its directory could not be made.
+    #[error("cannot make a temporary directory")]
+    Directory(#[source] io::Error),
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not restart, and is gone.
+    #[error("the temporary cluster is gone")]
+    Gone,
+}
+
+impl Temporary {
+    /// Starts an empty cluster, in some 0.2 s where one was kept as a pattern and 0.6 s where not. The programs are
+    /// those in the environment's `TASKER_POSTGRES`, or what [`Binaries::find`] finds.
+    ///
+    /// # Errors
+    /// There is no PostgreSQL server, or it does not start.
+    pub async fn start() -> Result<Self, TemporaryError> {
+        Self::start_with(&[], false).await
+    }
+
+    /// The same with settings, and durable where it is the disk that matters.
+    ///
+    /// # Errors
+    /// As [`Temporary::start`].
+    pub async fn start_with(
+        settings: &[(&str, &str)],
+        durable: bool,
+    ) -> Result<Self, TemporaryError> {
+        let binaries = programs()?;
+        let account = Account::find()?;
+        let pattern = pattern_place(&binaries, account);
+        let directory = make_directory(account).map_err(TemporaryError::Directory)?;
+        let mut options = Options::new(directory.join("postgres"), binaries);
+        options.durable = durable;
+        options.settings = settings
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        options.remove = Some(directory.clone());
+        options.copy_of = pattern.clone().filter(|pattern| pattern.exists());
+        // From here on the directory is removed with it, also when starting fails.
+        let mut temporary = Self {
+            cluster: None,
+            directory,
+        };
+        temporary.cluster = Some(Cluster::start(options).await?);
+        if let Some(pattern) = pattern.filter(|pattern| !pattern.exists()) {
+            temporary = temporary.keep_as_pattern(&pattern).await?;
+        }
+        Ok(temporary)
+    }
+
+    /// A private directory for files of the same life. Root's subdirectories in it are the one thing that is left
+    /// when root's process is killed: put files into it directly.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.directory.join("scratch")
+    }
+
+    /// Starts the server again, at the same URL, after it has ended or, gracefully, while it runs.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&mut self) -> Result<(), TemporaryError> {
+        let cluster = self.cluster.take().ok_or(TemporaryError::Gone)?;
+        self.cluster = Some(cluster.restart().await?);
+        Ok(())
+    }
+
+    /// Copies the stopped cluster to where the next one finds it. That this fails costs only time.
+    async fn keep_as_pattern(mut self, pattern: &Path) -> Result<Self, TemporaryError> {
+        let cluster = self.cluster.take().ok_or(TemporaryError::Gone)?;
+        let Cluster {
+            options,
+            place,
+            mut server,
+            ..
+        } = cluster;
+        server.stop().await.map_err(TemporaryError::Directory)?;
+        copy_atomically(&place.cluster(), pattern);
+        drop(place);
+        self.cluster = Some(Cluster::start(options).await?);
+        Ok(self)
+    }
+}
+
+impl Deref for Temporary {
+    type Target = Cluster;
+
+    #[allow(
+        clippy::expect_used,
+        reason = "a restart that failed was reported, and the value is good for nothing"
+    )]
+    fn deref(&self) -> &Cluster {
+        self.cluster.as_ref().expect("the temporary cluster runs")
+    }
+}
+
+impl DerefMut for Temporary {
+    #[allow(
+        clippy::expect_used,
+        reason = "a restart that failed was reported, and the value is good for nothing"
+    )]
+    fn deref_mut(&mut self) -> &mut Cluster {
+        self.cluster.as_mut().expect("the temporary cluster runs")
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.cluster.take();
+        // What cannot be removed now is somebody else's doing.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The server under test.
+pub(super) fn programs() -> Result<Binaries, FindError> {
+    let explicit = std::env::var_os(PROGRAMS_VARIABLE).map(PathBuf::from);
+    Binaries::find(explicit.as_deref())
+}
+
+/// In the directory for temporary files, where the server's user can get there.
+fn make_directory(account: Account) -> io::Result<PathBuf> {
+    let asked = std::env::temp_dir();
+    let parent = if account.enters(&asked) {
+        asked
+    } else {
+        PathBuf::from("/tmp")
+    };
+    let directory = parent.join(format!("tasker-temporary-{:016x}", rand::random::<u64>()));
+    private_directory(&directory, account)?;
+    private_directory(&directory.join("scratch"), account)?;
+    Ok(directory)
+}
+
+/// Beside the test programs, one for each version and user; nowhere for a program that Cargo does not run as a test.
+fn pattern_place(binaries: &Binaries, account: Account) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let dependencies = program
+        .ancestors()
+        .find(|directory| directory.ends_with("deps"))?;
+    Some(dependencies.with_file_name("test-postgres").join(format!(
+        "{}-{}",
+        binaries.version(),
+        account.uid()
+    )))
+}
+
+/// Silent about its failures: another test was faster, or there is no room or no right.
+fn copy_atomically(from: &Path, to: &Path) {
+    let part = to.with_file_name(format!("part-{}", std::process::id()));
+    if !to
+        .parent()
+        .is_some_and(|parent| std::fs::create_dir_all(parent).is_ok())
+    {
+        return;
+    }
+    let copy = std::process::Command::new("cp")
+        .arg("-Rp")
+        .arg(from)
+        .arg(&part)
+        .output();
+    let copied = copy.is_ok_and(|copy| copy.status.success());
+    if !copied || std::fs::rename(&part, to).is_err() {
+        let _ = std::fs::remove_dir_all(&part);
+    }
+}
