@@ -1,0 +1,290 @@
+//! Every key, once: its type, default, range and meaning. The structs, the reference and the base file come from here.
+
+use super::setting::{Reader, Rule, text_settings};
+use super::{Entry, Fault, SecretUrl};
+use crate::spelling;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+const MIB: usize = 1024 * 1024;
+/// A JSON text above this does not fit into one PostgreSQL message with room to spare.
+const LARGEST_TEXT_BYTES: usize = 256 * MIB;
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+macro_rules! section {
+    (
+        $(#[doc = $section_doc:literal])+
+        $name:ident at $path:literal {
+            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr, $rule:expr;)*
+        }
+        $(with { $($(#[doc = $inner_doc:literal])+ $inner:ident: $inner_type:ty;)+ })?
+    ) => {
+        $(#[doc = $section_doc])+
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $key: $type,)*
+            $($($(#[doc = $inner_doc])+ pub $inner: $inner_type,)+)?
+        }
+
+        impl $name {
+            fn read(reader: &mut Reader) -> Self {
+                const DOC: &[&str] = &[$($section_doc),+];
+                Self {
+                    $($key: reader.read(concat!($path, ".", stringify!($key)), (DOC, &[$($doc),+]), $default, &$rule),)*
+                    $($($inner: <$inner_type>::read(reader),)+)?
+                }
+            }
+        }
+    };
+}
+
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            const CHOICES: &[(&'static str, Self)] = &[$(($text, Self::$variant)),+];
+
+            /// As written in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        text_settings! {
+            $name, "text", |text| chosen(text, $name::CHOICES), |value| value.as_str().to_owned();
+        }
+
+        impl Rule<$name> for Listed {
+            fn check(&self, _: &$name) -> Result<(), String> {
+                Ok(())
+            }
+
+            fn describe(&self) -> String {
+                [$(concat!("`", $text, "`")),+].join(", ")
+            }
+        }
+    };
+}
+
+/// The type's own list says what is allowed.
+struct Listed;
+
+fn chosen<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text.trim()) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let hint = spelling::hint(text, names.iter().copied());
+    Err(format!(
+        "must be one of {}, not {text:?}{hint}",
+        names.join(", ")
+    ))
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat { Auto = "auto", Text = "text", Json = "json" }
+}
+
+choice! {
+    /// The least severity that is logged.
+    LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
+}
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub database: Database,
+    pub server: Server,
+    pub worker: Worker,
+    pub limits: Limits,
+    pub channels: Channels,
+    pub logging: Logging,
+}
+
+impl Config {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            database: Database::read(reader),
+            server: Server::read(reader),
+            worker: Worker::read(reader),
+            limits: Limits::read(reader),
+            channels: Channels::read(reader),
+            logging: Logging::read(reader),
+        }
+    }
+}
+
+section! {
+    /// The PostgreSQL that holds everything.
+    Database at "database" {
+        /// Where it is; `DATABASE_URL` wins over it. `tasker dev` brings its own.
+        url: Option<SecretUrl> = None, ();
+        /// The same database without a pooler between, for migrations and for listening; `url` where absent.
+        direct_url: Option<SecretUrl> = None, ();
+        /// Connections of the general pool of one process; the few pinned ones come on top.
+        max_connections: u32 = 10, 1..=1_000;
+        /// How long to wait for a connection before a request or a pass gives up.
+        connect_timeout_ms: u64 = 5_000, 100..=HOUR_MS;
+        /// Be woken by notifications. Without, everything works by polling alone.
+        listen: bool = true, ();
+    }
+}
+
+section! {
+    /// The orchestration server.
+    Server at "server" {
+        /// The address and port of the REST API.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), ();
+        /// A directory whose templates are stored at start.
+        templates: Option<PathBuf> = None, ();
+        /// Connections that store submitted tasks, each for all the requests that wait.
+        submit_connections: u32 = 2, 1..=64;
+        /// Results taken up by one pass at most.
+        advance_batch: u32 = 1_000, 1..=2_000;
+        /// The longest a pass waits where no notification comes.
+        poll_interval_ms: u64 = 250, 10..=60_000;
+        /// How long running requests and passes get to end when the server stops.
+        shutdown_timeout_ms: u64 = 10_000, 0..=HOUR_MS;
+        /// How long a request that cancels, retries or changes a step waits until that is done.
+        control_timeout_ms: u64 = 10_000, 100..=HOUR_MS;
+        /// How long any request may take.
+        request_timeout_ms: u64 = 30_000, 100..=HOUR_MS;
+        /// Requests served at once; more are answered 503.
+        max_concurrent_requests: u32 = 1_024, 1..=1_000_000;
+    }
+}
+
+section! {
+    /// The worker.
+    Worker at "worker" {
+        /// The address and port of the worker's health and configuration.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), ();
+        /// Steps run at once.
+        concurrency: u32 = 256, 1..=100_000;
+        /// The namespaces whose steps are run; every namespace where empty.
+        namespaces: Vec<String> = Vec::new(), ();
+        /// The longest a claim waits where no notification comes.
+        poll_interval_ms: u64 = 250, 10..=60_000;
+        /// How often the worker renews its lease: at most half of `lease_ms`.
+        heartbeat_interval_ms: u64 = 5_000, 100..=HOUR_MS;
+        /// How long after its last renewal a worker's steps go back to others.
+        lease_ms: u64 = 12_000, 1_000..=DAY_MS;
+        /// How long running steps get to end when the worker stops; then they are handed back.
+        drain_timeout_ms: u64 = 30_000, 0..=DAY_MS;
+        /// The timeout of steps whose template gives none.
+        default_timeout_seconds: u32 = 300, 1..=30 * 24 * 60 * 60;
+    }
+    with {
+        /// Which built-in handlers there are.
+        handlers: WorkerHandlers;
+    }
+}
+
+section! {
+    /// Which built-in handlers a worker has.
+    WorkerHandlers at "worker.handlers" {
+        /// Whether steps may run programs (`command`); where absent, only while `worker.listen` is a loopback address.
+        command: Option<bool> = None, ();
+    }
+}
+
+section! {
+    /// What is refused for its size. Nothing is ever cut.
+    Limits at "limits" {
+        /// The body of one request.
+        max_body_bytes: usize = 16 * MIB, 1_024..=LARGEST_TEXT_BYTES;
+        /// The context of one task.
+        max_context_bytes: usize = MIB, 2..=LARGEST_TEXT_BYTES;
+        /// The result of one step.
+        max_result_bytes: usize = MIB, 2..=LARGEST_TEXT_BYTES;
+        /// Context and results of parents together, as one step gets them.
+        max_input_bytes: usize = 16 * MIB, 1_024..=LARGEST_TEXT_BYTES;
+        /// The steps of one template.
+        max_steps_per_task: usize = 10_002, 1..=1_000_000;
+        /// The tasks of one batch submission.
+        max_batch_tasks: usize = 1_000, 1..=10_000;
+        /// How often a step may lose its worker before it is given up.
+        max_lost_leases: u32 = 3, 1..=1_000;
+    }
+}
+
+section! {
+    /// How much may wait inside a process. When a channel is full its sender waits or is refused; nothing is dropped.
+    Channels at "channels" {
+        /// Submissions that wait to be stored.
+        submissions: usize = 4_096, 1..=1_000_000;
+        /// Results that wait to be sent by a worker.
+        results: usize = 4_096, 1..=1_000_000;
+    }
+}
+
+section! {
+    /// What a process says about itself, on standard error.
+    Logging at "logging" {
+        /// `auto` is text on a terminal and JSON elsewhere.
+        format: LogFormat = LogFormat::Auto, Listed;
+        /// The least severity; `RUST_LOG` wins over it.
+        level: LogLevel = LogLevel::Info, Listed;
+    }
+}
+
+/// The dotted names of all keys.
+pub(super) fn known() -> Vec<String> {
+    let mut reader = Reader::default();
+    Config::read(&mut reader);
+    reader
+        .facts
+        .into_iter()
+        .map(|fact| fact.entry.key)
+        .collect()
+}
+
+/// Values that are right by themselves and wrong together.
+pub(super) fn contradictions(config: &Config, entries: &[Entry]) -> Vec<Fault> {
+    let (server, worker, limits) = (&config.server, &config.worker, &config.limits);
+    let rules = [
+        (
+            worker.heartbeat_interval_ms.saturating_mul(2) <= worker.lease_ms,
+            "worker.heartbeat_interval_ms",
+            "must be at most half of `worker.lease_ms`, or one late heartbeat loses the lease",
+        ),
+        (
+            server.control_timeout_ms <= server.request_timeout_ms,
+            "server.control_timeout_ms",
+            "must not be above `server.request_timeout_ms`",
+        ),
+        (
+            limits.max_context_bytes <= limits.max_body_bytes,
+            "limits.max_context_bytes",
+            "must not be above `limits.max_body_bytes`, which is all that can arrive",
+        ),
+        (
+            limits.max_result_bytes <= limits.max_input_bytes,
+            "limits.max_result_bytes",
+            "must not be above `limits.max_input_bytes`, or no step could take such a result",
+        ),
+        (
+            limits.max_context_bytes <= limits.max_input_bytes,
+            "limits.max_context_bytes",
+            "must not be above `limits.max_input_bytes`, or no step could take such a context",
+        ),
+    ];
+    let broken = rules
+        .into_iter()
+        .filter(|(holds, ..)| !holds)
+        .filter_map(|(_, key, message)| {
+            let entry = entries.iter().find(|entry| entry.key == key)?;
+            Some(Fault {
+                source: entry.source.clone(),
+                key: key.to_owned(),
+                message: message.to_owned(),
+            })
+        });
+    broken.collect()
+}
