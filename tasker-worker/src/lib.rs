@@ -6,6 +6,7 @@ mod context;
 mod error;
 pub mod handlers;
 pub mod testing;
+pub mod web;
 
 pub use context::{AncestorError, Ancestors, Inputs, Limits, StepContext};
 pub use error::StepError;

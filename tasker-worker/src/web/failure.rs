@@ -1,0 +1,127 @@
+//! A request that is not answered with what it asked for, and the id by which every request is found again.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tasker_shared::db;
+use tasker_shared::wire::WorkerErrorResponse;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A longer id of a caller's is not taken over into logs and answers.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Why a request failed; [`identify`] makes its body.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn not_found(message: String) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "NOT_FOUND",
+            message,
+        }
+    }
+
+    /// What axum itself refuses: a path or query that it cannot decode.
+    fn unreadable() -> Self {
+        let message = "the path or the query cannot be read; check its encoding".to_owned();
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "BAD_REQUEST",
+            message,
+        }
+    }
+
+    pub(super) async fn no_route(uri: Uri) -> Self {
+        Self::not_found(format!("a worker has nothing at {}", uri.path()))
+    }
+
+    pub(super) async fn wrong_method(method: Method, uri: Uri) -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            code: "METHOD_NOT_ALLOWED",
+            message: format!(
+                "{} does not take {method}; its `Allow` header says what it takes",
+                uri.path()
+            ),
+        }
+    }
+}
+
+impl From<db::Error> for Failure {
+    fn from(error: db::Error) -> Self {
+        if error.is_unavailable() {
+            let message = "the database cannot be reached at present; try again".to_owned();
+            tracing::warn!(%error, "a request failed");
+            return Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "SERVICE_UNAVAILABLE",
+                message,
+            };
+        }
+        tracing::error!(%error, "a request failed");
+        let message = "the database refused a statement; the worker's log says why".to_owned();
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "DATABASE_ERROR",
+            message,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Gives every answer the caller's request id or one of its own, and failures their body.
+pub(super) async fn identify(
+    State(state): State<Arc<super::State>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers());
+    let mut response = next.run(request).await;
+    let unread = (response.status() == StatusCode::BAD_REQUEST).then(Failure::unreadable);
+    if let Some(failure) = response.extensions_mut().remove::<Failure>().or(unread) {
+        let body = WorkerErrorResponse {
+            error: failure.code.to_owned(),
+            message: failure.message,
+            timestamp: state.clock.now(),
+            request_id: id.to_str().ok().map(str::to_owned),
+        };
+        let allowed = response.headers_mut().remove(ALLOW);
+        response = (failure.status, Json(body)).into_response();
+        if let Some(allowed) = allowed {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&Uuid::now_v7().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}

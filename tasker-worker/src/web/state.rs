@@ -1,0 +1,135 @@
+//! What the routes report: facts fixed at start, and how far the worker's loops have got.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgPool;
+use tasker_shared::clock::Clock;
+use tasker_shared::config::Loaded;
+use uuid::Uuid;
+
+/// Everything the routes look at.
+#[derive(Debug)]
+pub struct State {
+    /// The general pool.
+    pub pool: PgPool,
+    /// The configuration in force; `worker.namespaces` and `worker.concurrency` are what the worker serves.
+    pub loaded: Loaded,
+    /// The handlers it has, sorted.
+    pub callables: Vec<String>,
+    /// When the process started.
+    pub started_at: DateTime<Utc>,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// What the loops tell.
+    pub progress: Arc<Progress>,
+}
+
+/// How far the worker's loops have got; they write, the routes read.
+#[derive(Debug, Default)]
+pub struct Progress {
+    worker_id: RwLock<Uuid>,
+    busy: AtomicUsize,
+    claimed_at_ms: AtomicI64,
+    renewed_at_ms: AtomicI64,
+    listening: AtomicBool,
+    draining: AtomicBool,
+    results_waiting: AtomicUsize,
+    results_full: AtomicU64,
+}
+
+impl Progress {
+    /// The worker has a new id: at its start, and after a lease that ran out.
+    pub fn named(&self, worker_id: Uuid) {
+        *self
+            .worker_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = worker_id;
+    }
+
+    /// The id under which the worker holds its lease; nil before the first.
+    pub fn worker_id(&self) -> Uuid {
+        *self
+            .worker_id
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A claim was answered, whether it brought steps or not.
+    pub fn claimed(&self, at: DateTime<Utc>) {
+        self.claimed_at_ms
+            .store(at.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// The lease was taken or renewed.
+    pub fn renewed(&self, at: DateTime<Utc>) {
+        self.renewed_at_ms
+            .store(at.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// Sets how many steps run.
+    pub fn set_busy(&self, steps: usize) {
+        self.busy.store(steps, Ordering::Relaxed);
+    }
+
+    /// How many steps run.
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Notifications arrive, or no longer.
+    pub fn set_listening(&self, listening: bool) {
+        self.listening.store(listening, Ordering::Relaxed);
+    }
+
+    /// The worker takes no more steps.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets how many results wait to be sent.
+    pub fn set_results_waiting(&self, results: usize) {
+        self.results_waiting.store(results, Ordering::Relaxed);
+    }
+
+    /// A result found the channel full and had to wait.
+    pub fn met_full_channel(&self) {
+        self.results_full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn results_waiting(&self) -> usize {
+        self.results_waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn results_full(&self) -> u64 {
+        self.results_full.load(Ordering::Relaxed)
+    }
+
+    /// How long ago the last claim was answered; `None` where none has been.
+    pub(super) fn since_claim(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        since(&self.claimed_at_ms, now)
+    }
+
+    /// How long ago the lease was renewed; `None` where there is none yet.
+    pub(super) fn since_renewal(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        since(&self.renewed_at_ms, now)
+    }
+}
+
+fn since(at_ms: &AtomicI64, now: DateTime<Utc>) -> Option<TimeDelta> {
+    match at_ms.load(Ordering::Relaxed) {
+        0 => None,
+        at_ms => Some(TimeDelta::milliseconds(
+            now.timestamp_millis().saturating_sub(at_ms),
+        )),
+    }
+}
