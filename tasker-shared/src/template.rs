@@ -3,6 +3,7 @@
 //! definition, with the field names of the YAML. Nothing here knows a database, a worker or a built-in handler.
 
 mod check;
+mod choice;
 mod environment;
 mod fault;
 mod honour;
@@ -11,6 +12,10 @@ pub mod schema;
 mod target;
 mod yaml;
 
+pub(crate) use choice::Choice;
+pub use choice::{
+    Backoff, DeliveryMode, EventCondition, FailureStrategy, OnFailure, StalenessAction, StepType,
+};
 pub use environment::{Environment, HandlerOverride, RetryOverride, StepOverride};
 pub use fault::Fault;
 pub use honour::Unhonoured;
@@ -34,6 +39,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_steps_per_task: 10_002,
+            refuse_unhonoured: true,
+        }
+    }
+}
+
+impl From<&crate::config::Limits> for Limits {
+    /// The limits in force, every key that is not honoured refused.
+    fn from(limits: &crate::config::Limits) -> Self {
+        Self {
+            max_steps_per_task: limits.max_steps_per_task,
             refuse_unhonoured: true,
         }
     }
@@ -157,102 +172,6 @@ pub struct Lifecycle {
 impl Lifecycle {
     fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A set of strings a key may take: one list for reading, writing and error messages.
-pub(crate) trait Choice: Sized + Copy + 'static {
-    /// Every value with its spelling in the YAML.
-    const CHOICES: &'static [(&'static str, Self)];
-}
-
-macro_rules! choice {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_meta])* #[serde(rename = $text)] $variant),+
-        }
-
-        impl $name {
-            /// The spelling in the YAML.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl Choice for $name {
-            const CHOICES: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),+];
-        }
-    };
-}
-
-choice! {
-    /// What happens to a task that has stayed too long in one state.
-    StalenessAction { Dlq = "dlq", Error = "error", None = "none" }
-}
-
-choice! {
-    /// What an exhausted step does to its task.
-    #[derive(Default)]
-    OnFailure {
-        /// The task ends in `error`.
-        #[default] Fail = "fail",
-        /// The task stays open as `blocked_by_failures`.
-        Block = "block",
-    }
-}
-
-choice! {
-    /// How a step takes part in the graph.
-    #[derive(Default)]
-    StepType {
-        #[default] Standard = "standard",
-        Decision = "decision",
-        DeferredConvergence = "deferred_convergence",
-        Batchable = "batchable",
-        BatchWorker = "batch_worker",
-        Wait = "wait",
-    }
-}
-
-choice! {
-    /// How the delay between attempts grows.
-    #[derive(Default)]
-    Backoff {
-        None = "none",
-        Linear = "linear",
-        #[default] Exponential = "exponential",
-        Fibonacci = "fibonacci",
-    }
-}
-
-choice! {
-    /// The outcome upon which a step's event is published.
-    #[derive(Default)]
-    EventCondition {
-        #[default] Success = "success",
-        Failure = "failure",
-        RetryableFailure = "retryable_failure",
-        PermanentFailure = "permanent_failure",
-        Always = "always",
-    }
-}
-
-choice! {
-    /// How an event reaches its readers.
-    #[derive(Default)]
-    DeliveryMode { #[default] Durable = "durable", Fast = "fast", Broadcast = "broadcast" }
-}
-
-choice! {
-    /// What a failed batch does to the others.
-    #[derive(Default)]
-    FailureStrategy {
-        #[default] FailFast = "fail_fast",
-        ContinueOnFailure = "continue_on_failure",
-        Isolate = "isolate",
     }
 }
 

@@ -1,6 +1,8 @@
 //! The single pass over JSON text behind [`super::Document::parse`]: grammar, depth, duplicate keys, surrogates.
 //! It allocates for the open levels and for keys written with escapes, and builds nothing else.
 
+mod token;
+
 use super::{Error, MAX_DEPTH};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -169,7 +171,7 @@ impl<'a> Scanner<'a> {
         } else {
             Cow::Borrowed(&raw[1..raw.len() - 1])
         };
-        let is_new = self.remember(&key);
+        let is_new = self.remember(key.clone());
         if let Some(Level::Object { key: current, .. }) = self.levels.last_mut() {
             *current = Some(key.clone());
         }
@@ -187,7 +189,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Adds a key to those of the innermost object; false where it is there already.
-    fn remember(&mut self, key: &Cow<'a, str>) -> bool {
+    fn remember(&mut self, key: Cow<'a, str>) -> bool {
         let Some(Level::Object {
             first_key, seen, ..
         }) = self.levels.last_mut()
@@ -195,129 +197,20 @@ impl<'a> Scanner<'a> {
             return true;
         };
         if let Some(seen) = seen {
-            return seen.insert(key.clone());
+            return seen.insert(key);
         }
         let known = &self.keys[*first_key..];
-        if known.contains(key) {
+        if known.contains(&key) {
             return false;
         }
         if known.len() < KEYS_COMPARED {
-            self.keys.push(key.clone());
+            self.keys.push(key);
         } else {
             let mut set: HashSet<Cow<'a, str>> = self.keys.drain(*first_key..).collect();
-            set.insert(key.clone());
+            set.insert(key);
             *seen = Some(set);
         }
         true
-    }
-
-    /// A string; true where it holds escapes.
-    fn string(&mut self) -> Result<bool, Error> {
-        self.at += 1;
-        let mut escaped = false;
-        loop {
-            let rest = &self.bytes[self.at..];
-            let plain = rest
-                .iter()
-                .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
-            self.at += plain.unwrap_or(rest.len());
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.malformed("a control character must be escaped")),
-                None => return Err(self.malformed("the text ends inside a string")),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Error> {
-        match self.bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 2;
-                Ok(())
-            }
-            Some(b'u') => self.unicode_escape(),
-            Some(_) => Err(self.malformed("unknown escape")),
-            None => Err(self.malformed("the text ends inside a string")),
-        }
-    }
-
-    fn unicode_escape(&mut self) -> Result<(), Error> {
-        match self.code_unit(self.at)? {
-            0 => Err(Error::NulCharacter {
-                pointer: self.pointer(),
-            }),
-            0xD800..=0xDBFF => {
-                let low = self.at + 6;
-                let paired = self.bytes[low..].starts_with(b"\\u")
-                    && matches!(self.code_unit(low)?, 0xDC00..=0xDFFF);
-                if !paired {
-                    return Err(self.lone_surrogate());
-                }
-                self.at = low + 6;
-                Ok(())
-            }
-            0xDC00..=0xDFFF => Err(self.lone_surrogate()),
-            _ => {
-                self.at += 6;
-                Ok(())
-            }
-        }
-    }
-
-    /// The number in the `\uXXXX` that begins at `start`.
-    fn code_unit(&self, start: usize) -> Result<u32, Error> {
-        let mut unit = 0;
-        for offset in 2..6 {
-            let digit = self
-                .bytes
-                .get(start + offset)
-                .and_then(|&byte| char::from(byte).to_digit(16));
-            match digit {
-                Some(digit) => unit = unit * 16 + digit,
-                None => return Err(self.malformed("`\\u` needs four hexadecimal digits")),
-            }
-        }
-        Ok(unit)
-    }
-
-    fn number(&mut self) -> Result<(), Error> {
-        self.take(b'-');
-        if !self.take(b'0') && self.digits() == 0 {
-            return Err(self.malformed("expected a digit"));
-        }
-        if matches!(self.peek(), Some(b'0'..=b'9')) {
-            return Err(self.malformed("a number must not begin with 0"));
-        }
-        if self.take(b'.') && self.digits() == 0 {
-            return Err(self.malformed("expected a digit"));
-        }
-        if self.take(b'e') || self.take(b'E') {
-            if !self.take(b'+') {
-                self.take(b'-');
-            }
-            if self.digits() == 0 {
-                return Err(self.malformed("expected a digit"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes over digits and says how many there were.
-    fn digits(&mut self) -> usize {
-        let rest = &self.bytes[self.at..];
-        let count = rest
-            .iter()
-            .position(|byte| !byte.is_ascii_digit())
-            .unwrap_or(rest.len());
-        self.at += count;
-        count
     }
 
     fn literal(&mut self, word: &'static str) -> Result<(), Error> {
@@ -360,12 +253,6 @@ impl<'a> Scanner<'a> {
             column: column + 1,
             pointer: self.pointer(),
             reason,
-        }
-    }
-
-    fn lone_surrogate(&self) -> Error {
-        Error::LoneSurrogate {
-            pointer: self.pointer(),
         }
     }
 

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn each_circle_is_found_once_and_begins_with_its_lowest_node() {
-        let cases: [(&[&[usize]], &[&[usize]]); 7] = [
+        type Nodes = [&'static [usize]];
+        let cases: [(&Nodes, &Nodes); 7] = [
             (&[], &[]),
             (&[&[], &[0], &[0], &[1, 2]], &[]),
             (&[&[1], &[0]], &[&[0, 1]]),

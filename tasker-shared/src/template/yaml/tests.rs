@@ -62,7 +62,7 @@ fn plain_scalars_mean_what_yaml_1_2_says() {
 
 #[test]
 fn json_is_yaml() {
-    let source = "{\"a\": [1, 2.50, true, null, \"x\\ny\"],\n\t\"b\": {\"c\": {}}, \"d\": []}";
+    let source = "{\"a\": [1, 2.50, true, null, \"x\\ny \\ud83d\\ude00 \\u00e9 \\b\\f\"],\n\t\"b\": {\"c\": {}}, \"d\": []}";
     let expected: Value = serde_json::from_str(source).unwrap();
     assert_eq!(tree(source).to_json(), expected);
 }
