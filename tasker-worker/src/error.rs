@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tasker_shared::document::Document;
 
 /// A handler's failure.
 ///
@@ -51,7 +52,7 @@ impl StepError {
         Self(Box::new(Parts {
             retryable,
             retry_after: None,
-            message,
+            message: kept(&message),
             error_type: error_type.to_owned(),
             sources: Vec::new(),
             details: None,
@@ -62,7 +63,7 @@ impl StepError {
     /// Replaces the name under which this kind of failure is counted and shown.
     #[must_use]
     pub fn with_type(mut self, error_type: impl Into<String>) -> Self {
-        self.0.error_type = error_type.into();
+        self.0.error_type = kept(&error_type.into());
         self
     }
 
@@ -73,11 +74,23 @@ impl StepError {
         self
     }
 
-    /// Keeps JSON beside the message, for people and programs that look at the attempt afterwards.
-    /// What cannot be serialised is left out: details never hide the failure they belong to.
+    /// Keeps JSON beside the message, for people and programs that look at the attempt afterwards: at most
+    /// 64 KiB of what a result may hold. Other details are replaced by why they are not kept; they never hide
+    /// the failure they belong to.
     #[must_use]
     pub fn with_details(mut self, details: &impl Serialize) -> Self {
-        self.0.details = serde_json::value::to_raw_value(details).ok();
+        let why = match serde_json::value::to_raw_value(details) {
+            Ok(json) => match Document::parse(json.get(), MAX_DETAILS_BYTES, "an attempt") {
+                Ok(_) => {
+                    self.0.details = Some(json);
+                    return self;
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        self.0.details =
+            serde_json::value::to_raw_value(&kept(&format!("details not kept: {why}"))).ok();
         self
     }
 
@@ -189,13 +202,29 @@ impl fmt::Debug for StepError {
     }
 }
 
+/// Details are for looking at; what is larger belongs into a file or a result.
+const MAX_DETAILS_BYTES: usize = 64 * 1024;
+
+/// Some libraries put whole documents into their messages.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// A message as it can be stored: without NUL, which PostgreSQL's text cannot hold, and not too long.
+fn kept(message: &str) -> String {
+    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+    let mut text = message[..end].replace('\0', "\u{fffd}");
+    if end < message.len() {
+        text.push('…');
+    }
+    text
+}
+
 /// More than this many causes say nothing more, and a source that names itself would never end.
 const MAX_SOURCES: usize = 16;
 
 fn chain(first: Option<&(dyn StdError + 'static)>) -> Vec<String> {
     std::iter::successors(first, |&error| error.source())
         .take(MAX_SOURCES)
-        .map(ToString::to_string)
+        .map(|error| kept(&error.to_string()))
         .collect()
 }
 
@@ -267,6 +296,39 @@ mod tests {
                 r#""retry_after_ms":1500,"sources":["invalid digit found in string"],"details":{"queue":9}}"#
             )
         );
+    }
+
+    #[test]
+    fn whatever_a_handler_says_can_be_stored() {
+        let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
+        let table: [(Box<RawValue>, &str); 4] = [
+            (serde_json::value::to_raw_value("a\0b").unwrap(), "\\u0000"),
+            (
+                RawValue::from_string(deep).unwrap(),
+                "nested deeper than 64",
+            ),
+            (
+                serde_json::value::to_raw_value(&"x".repeat(70_000)).unwrap(),
+                "65536",
+            ),
+            (
+                RawValue::from_string(r#"{"a":1,"a":2}"#.to_owned()).unwrap(),
+                "occurs twice",
+            ),
+        ];
+        for (details, why) in table {
+            let error = StepError::retryable(format!("NUL \0 {}", "é".repeat(50_000)))
+                .with_type("a\0b")
+                .with_details(&details);
+            let kept = error.details().unwrap().get();
+            assert!(kept.starts_with("\"details not kept: "), "{kept}");
+            let stored = error.to_json();
+            assert!(Document::parse(&stored, 20_000, "test").is_ok(), "{stored}");
+            assert!(
+                error.message().starts_with("NUL \u{fffd} é") && error.message().ends_with("é…")
+            );
+            assert!(kept.contains(&why.replace('\\', "\\\\")), "{kept}");
+        }
     }
 
     #[test]

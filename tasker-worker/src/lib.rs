@@ -5,9 +5,18 @@
 mod context;
 mod error;
 pub mod handlers;
+mod heartbeat;
+mod inputs;
+mod result_sender;
+mod running;
+mod schema;
+mod step_claim;
+mod step_executor;
 pub mod testing;
 pub mod web;
+mod worker;
 
 pub use context::{AncestorError, Ancestors, Inputs, Limits, StepContext};
 pub use error::StepError;
 pub use handlers::{Handler, Registry};
+pub use worker::{Error, Started, Worker};

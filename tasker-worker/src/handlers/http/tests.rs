@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::ERROR_BODY_BYTES;
 use super::*;
 use crate::context::Limits;
 use crate::testing;

@@ -1,0 +1,195 @@
+//! Claiming: takes ready steps from the lanes that this worker can serve, never more than it can run, and
+//! hands them to the executor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tasker_shared::clock::Clock;
+use tasker_shared::cursor::Cursor;
+use tasker_shared::db;
+use tasker_shared::db::claim::{self, Claimed, Take};
+use tasker_shared::db::lanes::{self, Lane};
+use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::wake::{Patience, Topic, Wakes};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::running::Running;
+use crate::step_executor::Executor;
+use crate::web::Progress;
+
+/// How often the lanes are looked up without being told of a new one.
+const LANES: Duration = Duration::from_secs(2);
+/// How long a claim that failed is waited with before the next one.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The claim loop.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) connection: Pinned,
+    pub(crate) pool: PgPool,
+    pub(crate) callables: Vec<String>,
+    pub(crate) namespaces: Vec<String>,
+    /// The id under which the worker holds its lease now.
+    pub(crate) worker: watch::Receiver<Uuid>,
+    pub(crate) running: Running,
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) wakes: Wakes,
+    pub(crate) patience: Patience,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) clock: Clock,
+    pub(crate) lanes: Lanes,
+}
+
+/// The lanes and how far each has been worked off.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    cursors: HashMap<i32, Cursor>,
+    /// Lanes that had work when they were last looked at.
+    active: Vec<i32>,
+    turn: usize,
+    looked_up: Option<Instant>,
+}
+
+impl Claim {
+    /// Works until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.pass().await {
+                Ok(true) => self.patience.found(),
+                Ok(false) => {
+                    let patience = self.patience.wait();
+                    tokio::select! {
+                        _ = self.wakes.wait(Topic::Steps, patience) => {}
+                        true = self.wakes.wait(Topic::Lanes, patience) => self.lanes.looked_up = None,
+                        () = stop.cancelled() => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "claiming failed; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            if self.running.free() == 0 {
+                tokio::select! {
+                    () = self.running.freed() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    /// Claims once; says whether there was anything.
+    async fn pass(&mut self) -> db::Result<bool> {
+        let now = Instant::now();
+        if self.lanes.looked_up.is_none_or(|at| now.duration_since(at) >= LANES) {
+            let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
+            self.lanes.replace(lanes, now);
+        }
+        let free = self.running.free();
+        let takes = self.lanes.takes(free, now);
+        if takes.is_empty() {
+            return Ok(false);
+        }
+        let worker = *self.worker.borrow();
+        let connection = self.connection.get().await?;
+        let most = i64::try_from(free).unwrap_or(i64::MAX);
+        let result = claim::claim(connection, worker, &takes, most).await;
+        let claimed = self.connection.check(result)?;
+        self.progress.claimed(self.clock.now());
+        self.lanes.claimed(&claimed);
+        let any = !claimed.is_empty();
+        self.executor.start(worker, claimed).await;
+        Ok(any)
+    }
+}
+
+impl Lanes {
+    fn replace(&mut self, lanes: Vec<Lane>, now: Instant) {
+        self.cursors.retain(|lane, _| lanes.iter().any(|l| l.lane == *lane));
+        self.lanes = lanes;
+        self.looked_up = Some(now);
+    }
+
+    /// What to ask of each lane: highest priority first; within a priority the free slots are shared among
+    /// the lanes that have work, and a different lane begins each time.
+    fn takes(&mut self, free: usize, now: Instant) -> Vec<Take> {
+        if free == 0 {
+            return Vec::new();
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let mut takes = Vec::with_capacity(self.lanes.len());
+        for lanes in self.lanes.chunk_by(|a, b| a.priority == b.priority) {
+            let active = lanes.iter().filter(|l| self.active.contains(&l.lane)).count();
+            let share = i64::try_from(free.div_ceil(active.max(1))).unwrap_or(i64::MAX);
+            let first = self.turn % lanes.len();
+            for lane in lanes[first..].iter().chain(&lanes[..first]) {
+                let cursor = self.cursors.entry(lane.lane).or_insert_with(|| Cursor::new(now));
+                takes.push(Take {
+                    lane: lane.lane,
+                    behind: cursor.behind(now),
+                    most: share,
+                });
+            }
+        }
+        takes
+    }
+
+    fn claimed(&mut self, claimed: &[Claimed]) {
+        self.active.clear();
+        for step in claimed {
+            if let Some(cursor) = self.cursors.get_mut(&step.lane) {
+                cursor.saw(step.id);
+            }
+            if !self.active.contains(&step.lane) {
+                self.active.push(step.lane);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(lane: i32, priority: i16) -> Lane {
+        Lane {
+            lane,
+            namespace: "n".into(),
+            callable: "c".into(),
+            priority,
+        }
+    }
+
+    #[test]
+    fn free_slots_are_shared_among_lanes_that_have_work_highest_priority_first() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        lanes.replace(vec![lane(1, 10), lane(2, 0), lane(3, 0), lane(4, 0)], now);
+        lanes.active = vec![2, 3];
+        let takes = lanes.takes(100, now);
+        assert_eq!((takes[0].lane, takes[0].most), (1, 100));
+        assert!(takes[1..].iter().all(|t| t.most == 50));
+    }
+
+    #[test]
+    fn a_different_lane_begins_each_time() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        lanes.replace(vec![lane(1, 0), lane(2, 0), lane(3, 0)], now);
+        let mut first: Vec<i32> = (0..3).map(|_| lanes.takes(10, now)[0].lane).collect();
+        first.sort_unstable();
+        assert_eq!(first, [1, 2, 3]);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_while_no_slot_is_free() {
+        let mut lanes = Lanes::default();
+        lanes.replace(vec![lane(1, 0)], Instant::now());
+        assert!(lanes.takes(0, Instant::now()).is_empty());
+    }
+}

@@ -1,0 +1,211 @@
+//! Execution: a claimed step's handler is called with its inputs, held to its timeout, stopped when it is no
+//! longer wanted, and its end handed to the sender whatever it was.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use sqlx::PgPool;
+use tasker_shared::blueprints::Blueprints;
+use tasker_shared::clock::Clock;
+use tasker_shared::db::claim::Claimed;
+use tasker_shared::db::submit::Ended;
+use tasker_shared::document::Document;
+use tasker_shared::ids;
+use tasker_shared::plan::{Blueprint, Outcome};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::handlers::{Handler, Registry};
+use crate::inputs::{self, Results};
+use crate::result_sender::{Finished, Results as Outbox};
+use crate::running::{Running, Slot, Stop};
+use crate::schema::Schemas;
+use crate::{Limits, StepContext, StepError};
+
+/// How long a handler that is told to stop may take to do so before it is dropped.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs claimed steps.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    pub(crate) registry: Registry,
+    pub(crate) blueprints: Blueprints,
+    pub(crate) pool: PgPool,
+    pub(crate) running: Running,
+    pub(crate) results: Outbox,
+    pub(crate) schemas: Schemas,
+    pub(crate) limits: Limits,
+    pub(crate) default_timeout: Duration,
+    pub(crate) clock: Clock,
+}
+
+/// How an attempt ended, before it is put into the form it is stored in.
+enum End {
+    Success(Document),
+    Failure(Outcome, StepError),
+}
+
+impl Executor {
+    /// Starts claimed steps, each in a task of its own.
+    pub(crate) async fn start(self: &Arc<Self>, worker: Uuid, claimed: Vec<Claimed>) {
+        if claimed.is_empty() {
+            return;
+        }
+        // The slots are taken before anything is waited for: the claim loop counts them.
+        let steps: Vec<(Claimed, Slot)> = claimed
+            .into_iter()
+            .map(|step| {
+                let slot = self.running.enter(step.task_uuid);
+                (step, slot)
+            })
+            .collect();
+        let found = self.blueprints.get(steps.iter().map(|(s, _)| s.template_id)).await;
+        for (step, slot) in steps {
+            let blueprint = match &found {
+                Ok(blueprints) => blueprints.get(&step.template_id).cloned(),
+                Err(_) => None,
+            };
+            let executor = Arc::clone(self);
+            tokio::spawn(async move { executor.run(worker, step, slot, blueprint).await });
+        }
+    }
+
+    /// Runs a step to its end and hands that in. The slot is free when the result is on its way.
+    async fn run(&self, worker: Uuid, step: Claimed, slot: Slot, blueprint: Option<Arc<Blueprint>>) {
+        let started_at = self.clock.now();
+        let end = match blueprint {
+            Some(blueprint) => self.attempt(&step, &slot, &blueprint).await,
+            None => End::Failure(
+                Outcome::Released,
+                StepError::retryable("the step's template could not be read").with_type("database_error"),
+            ),
+        };
+        if slot.why() == Some(Stop::LeaseLost) {
+            tracing::warn!(task_uuid = %step.task_uuid, step_no = step.step_no, "the lease was lost; the step is somebody else's now");
+            return;
+        }
+        let finished = Finished {
+            worker,
+            ended: self.ended(&step, end, started_at),
+        };
+        self.results.send(finished).await;
+        drop(slot);
+    }
+
+    /// Calls the handler, with everything that may go wrong around it.
+    async fn attempt(&self, step: &Claimed, slot: &Slot, blueprint: &Arc<Blueprint>) -> End {
+        let Some(definition) = blueprint.step(step.step_no) else {
+            return End::Failure(
+                Outcome::Permanent,
+                StepError::permanent("the template has no such step").with_type("step_not_found"),
+            );
+        };
+        let Some(handler) = self.registry.get(&definition.handler.callable) else {
+            return End::Failure(
+                Outcome::Released,
+                StepError::retryable("this worker has no such handler").with_type("handler_not_found"),
+            );
+        };
+        let timeout = definition
+            .timeout_seconds
+            .map_or(self.default_timeout, |s| Duration::from_secs(u64::from(s)));
+        let deadline = Instant::now() + timeout;
+        let results = match Results::of(step, blueprint, &self.pool, self.limits.max_input_bytes).await {
+            Ok(results) => results,
+            Err(failure) => return failed(failure),
+        };
+        let context = inputs::context(self, step, blueprint, results, deadline, slot.cancellation().clone());
+        let end = self.call(handler, context, slot, deadline, timeout).await;
+        match end {
+            End::Success(result) => match self.schemas.check(blueprint, step.step_no, result.as_str()) {
+                Ok(()) => End::Success(result),
+                Err(failure) => failed(failure),
+            },
+            failure => failure,
+        }
+    }
+
+    async fn call(
+        &self,
+        handler: Arc<dyn Handler>,
+        context: StepContext,
+        slot: &Slot,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> End {
+        let handled = AssertUnwindSafe(async move { handler.call(context).await }).catch_unwind();
+        let stopped = async {
+            slot.cancellation().cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let end = tokio::select! {
+            biased;
+            result = handled => match result {
+                Ok(Ok(result)) => End::Success(result),
+                Ok(Err(failure)) => failed(failure),
+                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message(&*panic)).with_type("handler_panic")),
+            },
+            () = tokio::time::sleep_until(deadline) => End::Failure(
+                Outcome::Timeout,
+                StepError::retryable(format!("the handler took longer than its timeout of {} s", timeout.as_secs())).with_type("timeout"),
+            ),
+            () = stopped => End::Failure(Outcome::Cancelled, StepError::retryable("stopped").with_type("cancelled")),
+        };
+        // What a handler returns after it was told to stop is not applied.
+        match slot.why() {
+            Some(Stop::Drained) => End::Failure(
+                Outcome::Released,
+                StepError::retryable("the worker stopped before the handler was done").with_type("released"),
+            ),
+            Some(Stop::TaskCancelled) => End::Failure(
+                Outcome::Cancelled,
+                StepError::permanent("the task was cancelled").with_type("cancelled"),
+            ),
+            Some(Stop::LeaseLost) | None => end,
+        }
+    }
+
+    fn ended(&self, step: &Claimed, end: End, started_at: chrono::DateTime<chrono::Utc>) -> Ended {
+        let (outcome, result, error, retry_after) = match end {
+            End::Success(result) => (Outcome::Success, Some(result.into()), None, None),
+            End::Failure(outcome, error) => (outcome, None, Some(error.to_json()), error.after()),
+        };
+        Ended {
+            lane: step.lane,
+            id: step.id,
+            attempt: step.attempt,
+            outcome,
+            started_at: Some(started_at),
+            finished_at: self.clock.now(),
+            result,
+            error,
+            retry_after_ms: retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// The end of an attempt whose handler said that it failed.
+fn failed(failure: StepError) -> End {
+    let outcome = if failure.is_retryable() {
+        Outcome::Retryable
+    } else {
+        Outcome::Permanent
+    };
+    End::Failure(outcome, failure)
+}
+
+/// What a panic said, where it said something.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("no message"))
+}
+
+/// The uuid of a claimed step.
+pub(crate) fn step_uuid(step: &Claimed) -> Uuid {
+    ids::step_uuid(step.task_uuid, step.step_no)
+}
