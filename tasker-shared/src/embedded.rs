@@ -269,6 +269,19 @@ impl Cluster {
     }
 }
 
+/// Removes a stopped cluster, also where root's lies elsewhere; nothing happens where there is none.
+///
+/// # Errors
+/// A process owns it, or the directory holds something else.
+pub async fn erase(data: &Path) -> Result<(), StartError> {
+    if !data.exists() {
+        return Ok(());
+    }
+    let place = Place::open(data, Account::find()?)?;
+    take_log(&place).await?;
+    Ok(place.erase(data)?)
+}
+
 /// Makes the cluster if need be and starts its server, which does not accept connections yet.
 async fn launch(options: &Options, place: &Place) -> Result<(PathBuf, Watched), StartError> {
     let cluster = place.cluster();

@@ -117,6 +117,15 @@ impl Place {
             .map_err(|error| io_at(&self.cluster(), error))
     }
 
+    /// Removes the directory and, where it is one, the link to it.
+    pub(super) fn erase(self, asked: &Path) -> Result<(), PlaceError> {
+        std::fs::remove_dir_all(&self.root).map_err(|error| io_at(&self.root, error))?;
+        match std::fs::remove_file(asked) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(asked, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The socket's directory, private and always the same for one cluster, so that its URL survives a restart.
     /// It is empty: the lock file that a killed server left there would otherwise count as long as any process has
     /// the number in it.

@@ -11,8 +11,8 @@ use super::{Binaries, Cluster, FindError, NoAccount, Options, StartError};
 /// Names the directory of the server's programs, to test with a version of one's choice.
 const PROGRAMS_VARIABLE: &str = "TASKER_POSTGRES";
 
-/// A running cluster without `fsync`, and a directory for whatever belongs to it. Both go when this is dropped, or
-/// when the process dies.
+/// A running cluster, and directories for whatever belongs to it. All go when this is dropped, or when the process
+/// dies.
 #[derive(Debug)]
 pub struct Temporary {
     /// None only while it is restarted.
@@ -82,11 +82,15 @@ impl Temporary {
         Ok(temporary)
     }
 
-    /// A private directory for files of the same life. Root's subdirectories in it are the one thing that is left
-    /// when root's process is killed: put files into it directly.
-    #[must_use]
-    pub fn scratch(&self) -> PathBuf {
-        self.directory.join("scratch")
+    /// A private directory of that name for files of the same life, made when missing. Put only files into it: what
+    /// root keeps in directories of its own survives a kill of root's process.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn directory(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.directory.join(name);
+        private_directory(&path, self.place.account())?;
+        Ok(path)
     }
 
     /// Starts the server again, at the same URL, after it has ended or, gracefully, while it runs.
@@ -162,7 +166,6 @@ fn make_directory(account: Account) -> io::Result<PathBuf> {
     };
     let directory = parent.join(format!("tasker-temporary-{:016x}", rand::random::<u64>()));
     private_directory(&directory, account)?;
-    private_directory(&directory.join("scratch"), account)?;
     Ok(directory)
 }
 
@@ -181,20 +184,15 @@ fn pattern_place(binaries: &Binaries, account: Account) -> Option<PathBuf> {
 
 /// Silent about its failures: another test was faster, or there is no room or no right.
 fn copy_atomically(from: &Path, to: &Path) {
-    let part = to.with_file_name(format!("part-{}", std::process::id()));
-    if !to
-        .parent()
-        .is_some_and(|parent| std::fs::create_dir_all(parent).is_ok())
-    {
+    let Some(parent) = to.parent() else { return };
+    let part = parent.join(format!("part-{}", std::process::id()));
+    if std::fs::create_dir_all(parent).is_err() {
         return;
     }
-    let copy = std::process::Command::new("cp")
-        .arg("-Rp")
-        .arg(from)
-        .arg(&part)
-        .output();
-    let copied = copy.is_ok_and(|copy| copy.status.success());
-    if !copied || std::fs::rename(&part, to).is_err() {
+    let mut copy = std::process::Command::new("cp");
+    let copied = copy.arg("-Rp").arg(from).arg(&part).output();
+    let whole = copied.is_ok_and(|copied| copied.status.success());
+    if !whole || std::fs::rename(&part, to).is_err() {
         let _ = std::fs::remove_dir_all(&part);
     }
 }

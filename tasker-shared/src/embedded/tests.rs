@@ -121,7 +121,9 @@ async fn owner() {
 #[ignore = "the other process of a test below"]
 async fn owner_of_a_temporary_cluster() {
     if std::env::var_os(DATA_VARIABLE).is_some() {
-        serve(&Temporary::start().await.unwrap()).await;
+        let cluster = Temporary::start().await.unwrap();
+        std::fs::write(cluster.directory("more").unwrap().join("file"), "").unwrap();
+        serve(&cluster).await;
     }
 }
 
@@ -342,6 +344,20 @@ async fn a_directory_with_other_files_is_left_alone() {
 }
 
 #[tokio::test]
+async fn an_erased_cluster_begins_anew() {
+    let room = room();
+    let data = room.path().join("data");
+    erase(&data).await.unwrap();
+    let cluster = Cluster::start(options(&data)).await.unwrap();
+    remember(&cluster).await;
+    assert!(erase(&data).await.is_err(), "not while it is in use");
+    cluster.stop().await.unwrap();
+    erase(&data).await.unwrap();
+    assert!(!data.exists());
+    remember(&Cluster::start(options(&data)).await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn another_version_s_data_are_refused_by_number() {
     let room = room();
     let data = room.path().join("data");
@@ -431,7 +447,8 @@ async fn root_s_cluster_moves_where_its_user_can_reach_it() {
     let cluster = Cluster::start(options(&data)).await.unwrap();
     assert!(remembers(&cluster).await);
     cluster.stop().await.unwrap();
-    std::fs::remove_dir_all(kept).unwrap();
+    erase(&data).await.unwrap();
+    assert!(!kept.exists() && data.symlink_metadata().is_err());
 }
 
 #[tokio::test]
@@ -443,7 +460,7 @@ async fn nothing_is_left_of_a_temporary_cluster() {
     assert!(remembers(&cluster).await);
     cluster.restart().await.unwrap();
     assert!(remembers(&cluster).await);
-    let (directory, socket) = (cluster.scratch(), cluster.socket.clone());
+    let (directory, socket) = (cluster.directory("more").unwrap(), cluster.socket.clone());
     assert!(directory.exists() && socket.exists());
     drop(cluster);
     assert!(!directory.parent().unwrap().exists());
@@ -454,7 +471,7 @@ async fn nothing_is_left_of_a_temporary_cluster() {
 async fn nothing_is_left_of_a_killed_process_s_temporary_cluster() {
     let mut owner = Owner::of(Path::new("/unused"), "owner_of_a_temporary_cluster");
     let directory = watched_directory(owner.server);
-    std::fs::write(directory.join("scratch/file"), "").unwrap();
+    assert!(directory.join("more/file").exists());
     owner.kill();
     until(|| !directory.exists());
     until(|| !owner.socket.exists());
