@@ -1,0 +1,9 @@
+//! End-to-end tests, one program so that it is linked once. A file a subject; each test starts a stack of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod processes;

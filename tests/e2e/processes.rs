@@ -1,0 +1,66 @@
+//! Processes start, become ready and end as they are told to.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tasker_tests::Stack;
+
+const LINE: &str = "
+name: line
+namespace_name: tests
+version: 1.0.0
+steps:
+  - name: first
+    handler: { callable: echo, initialization: { result: 1 } }
+  - name: second
+    handler: { callable: echo, initialization: { result: 2 } }
+    dependencies: [first]
+";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn request() -> serde_json::Value {
+    json!({ "name": "line", "namespace": "tests", "context": {} })
+}
+
+#[tokio::test]
+async fn a_task_goes_through_and_everything_ends_well_when_told_to() {
+    let mut stack = Stack::start().await;
+    stack.apply_template(LINE).await;
+    let task = stack.submit(request()).await;
+    stack.wait_complete(task, PATIENCE).await;
+    assert_eq!(stack.steps(task).await["second"]["results"], 2);
+    assert!(stack.worker().term().await.success());
+    assert!(stack.server().term().await.success());
+}
+
+#[tokio::test]
+async fn killed_processes_that_come_back_go_on_where_they_were() {
+    let mut stack = Stack::start().await;
+    stack.apply_template(LINE).await;
+    stack.worker().kill_9().await;
+    let task = stack.submit(request()).await;
+    stack.server().kill_9().await;
+    stack.worker().restart().await;
+    stack.server().restart().await;
+    stack.wait_complete(task, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn processes_find_a_restarted_database_again() {
+    let mut stack = Stack::start().await;
+    stack.apply_template(LINE).await;
+    stack.postgres().kill_now().await.unwrap();
+    stack.postgres().restart().await.unwrap();
+    let task = loop {
+        // Refused with 503 until the server has found the database again.
+        let (status, body) = stack
+            .call(reqwest::Method::POST, "/v1/tasks", Some(&request()))
+            .await;
+        if status.is_success() {
+            break body["task_uuid"].as_str().unwrap().parse().unwrap();
+        }
+        assert_eq!(status, 503, "{body}");
+    };
+    stack.wait_complete(task, PATIENCE).await;
+}

@@ -1,0 +1,15 @@
+//! What the end-to-end tests stand on: a [`Stack`] is a PostgreSQL of its own with `tasker` processes on it, killed
+//! and removed when it goes, whether the test passes, panics or is killed. The tests are in `e2e/`; this is no test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod process;
+mod stack;
+mod tasks;
+
+pub use process::Process;
+pub use stack::{Setup, Stack};

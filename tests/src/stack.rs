@@ -1,0 +1,264 @@
+//! A whole Tasker: database, servers, workers, and talking to it.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tasker_shared::embedded::Temporary;
+
+use crate::process::{Plan, Process, client, command};
+
+/// What a stack is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How many servers; requests go to the first.
+    pub servers: usize,
+    /// How many workers.
+    pub workers: usize,
+    /// Templates loaded by the servers when they start, as YAML.
+    pub templates: Vec<String>,
+    /// Configuration of every process, by key, for example `worker.lease_ms`.
+    pub configuration: Vec<(String, String)>,
+    /// Settings of PostgreSQL.
+    pub postgres: Vec<(String, String)>,
+    /// Whether PostgreSQL flushes to disk; needed only where that is what is measured.
+    pub durable: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            servers: 1,
+            workers: 1,
+            templates: Vec::new(),
+            configuration: Vec::new(),
+            postgres: Vec::new(),
+            durable: false,
+        }
+    }
+}
+
+impl Setup {
+    /// Sets a key of the configuration in every process.
+    #[must_use]
+    pub fn configure(mut self, key: &str, value: impl ToString) -> Self {
+        self.configuration.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts it and waits until every process is ready.
+    pub async fn start(self) -> Stack {
+        Stack::with(self).await
+    }
+}
+
+/// A running Tasker. The processes are killed before the database goes.
+#[derive(Debug)]
+pub struct Stack {
+    servers: Vec<Process>,
+    workers: Vec<Process>,
+    pool: PgPool,
+    client: reqwest::Client,
+    setup: Setup,
+    directory: PathBuf,
+    postgres: Temporary,
+}
+
+impl Stack {
+    /// One server and one worker on an empty database.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// Starts what is asked for and waits until every process is ready.
+    pub async fn with(setup: Setup) -> Self {
+        let settings: Vec<(&str, &str)> = setup
+            .postgres
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let postgres = Temporary::start_with(&settings, setup.durable)
+            .await
+            .unwrap();
+        let directory = postgres.directory("stack").unwrap();
+        let templates = postgres.directory("templates").unwrap();
+        for (number, template) in setup.templates.iter().enumerate() {
+            std::fs::write(templates.join(format!("{number}.yaml")), template).unwrap();
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .connect_lazy(postgres.url())
+            .unwrap();
+        let (servers, workers) = (setup.servers, setup.workers);
+        let mut stack = Self {
+            servers: Vec::new(),
+            workers: Vec::new(),
+            pool,
+            client: client(),
+            setup,
+            directory,
+            postgres,
+        };
+        for _ in 0..servers {
+            stack.add_server().await;
+        }
+        for _ in 0..workers {
+            stack.add_worker(&[]).await;
+        }
+        stack
+    }
+
+    /// Starts one more server.
+    pub async fn add_server(&mut self) -> &mut Process {
+        let templates = self
+            .postgres
+            .directory("templates")
+            .unwrap()
+            .display()
+            .to_string();
+        let name = format!("server-{}", self.servers.len() + 1);
+        let plan = self.plan(name, &["server", "--templates", &templates]);
+        self.servers.push(Process::start(plan).await);
+        self.servers.last_mut().unwrap()
+    }
+
+    /// Starts one more worker, with these arguments besides its address.
+    pub async fn add_worker(&mut self, arguments: &[&str]) -> &mut Process {
+        let name = format!("worker-{}", self.workers.len() + 1);
+        let plan = self.plan(name, &[&["worker"], arguments].concat());
+        self.workers.push(Process::start(plan).await);
+        self.workers.last_mut().unwrap()
+    }
+
+    fn plan(&self, name: String, arguments: &[&str]) -> Plan {
+        let variable = |key: &str| format!("TASKER__{}", key.to_uppercase().replace('.', "__"));
+        let mut variables = vec![
+            ("DATABASE_URL".to_owned(), self.postgres.url().to_owned()),
+            (variable("logging.format"), "text".to_owned()),
+        ];
+        variables.extend(
+            self.setup
+                .configuration
+                .iter()
+                .map(|(key, value)| (variable(key), value.clone())),
+        );
+        let arguments = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
+        Plan {
+            name,
+            arguments,
+            variables,
+            directory: self.directory.clone(),
+        }
+    }
+
+    /// The first server.
+    pub fn server(&mut self) -> &mut Process {
+        self.servers.first_mut().expect("this stack has a server")
+    }
+
+    /// All servers.
+    pub fn servers(&mut self) -> &mut [Process] {
+        &mut self.servers
+    }
+
+    /// The first worker.
+    pub fn worker(&mut self) -> &mut Process {
+        self.workers.first_mut().expect("this stack has a worker")
+    }
+
+    /// All workers.
+    pub fn workers(&mut self) -> &mut [Process] {
+        &mut self.workers
+    }
+
+    /// The database's server, to kill and restart.
+    pub fn postgres(&mut self) -> &mut Temporary {
+        &mut self.postgres
+    }
+
+    /// Connections to the database.
+    #[must_use]
+    pub fn sql(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The URL of the database.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        self.postgres.url()
+    }
+
+    /// A directory for a test's own files, which goes with the stack.
+    #[must_use]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.postgres.directory(name).unwrap()
+    }
+
+    /// An HTTP client that knows no proxy.
+    #[must_use]
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// The URL of a path of the first server.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        self.servers
+            .first()
+            .expect("this stack has a server")
+            .url(path)
+    }
+
+    /// Sends a request to the first server; the answer's body is null where it is not JSON.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
+        let mut request = self.client.request(method, self.url(path));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let reply = request.send().await.unwrap();
+        let status = reply.status();
+        let text = reply.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Reads what must be there.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, None).await;
+        assert!(status.is_success(), "GET {path}: {status} {body}");
+        body
+    }
+
+    /// Runs a command of `tasker` against the first server and waits for it.
+    pub async fn tasker(&self, arguments: &[&str]) -> Output {
+        command(&self.directory)
+            .args(arguments)
+            .env("TASKER_URL", self.url(""))
+            .env("DATABASE_URL", self.database_url())
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// Sends a template, which must be accepted.
+    pub async fn apply_template(&self, yaml: &str) {
+        let request = self.client.post(self.url("/v1/templates"));
+        let request = request
+            .header("content-type", "application/yaml")
+            .body(yaml.to_owned());
+        let reply = request.send().await.unwrap();
+        let status = reply.status();
+        let body = reply.text().await.unwrap();
+        assert!(status.is_success(), "template refused: {status} {body}");
+    }
+}
