@@ -2,8 +2,10 @@
 //! ids, clock, document, config; template, graph, state, retry, plan (pure: no async, no database);
 //! wire (the REST bodies); db (every SQL statement); embedded (a private PostgreSQL); logging.
 
+pub mod blueprints;
 pub mod clock;
 pub mod config;
+pub mod cursor;
 pub mod db;
 pub mod document;
 pub mod embedded;
@@ -12,6 +14,7 @@ pub mod ids;
 pub mod logging;
 pub mod plan;
 pub mod retry;
+mod spelling;
 pub mod state;
 pub mod template;
 pub mod wire;

@@ -1,43 +1,12 @@
 //! Where log lines go and how they look: standard error, as text for people and JSON lines for machines.
 
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Text on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    /// One readable line an event.
-    Text,
-    /// One JSON object an event.
-    Json,
-}
-
-/// Not the name of a format.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown log format {0:?}: use auto, text or json")]
-pub struct UnknownFormat(String);
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(UnknownFormat(name.to_owned())),
-        }
-    }
-}
+use crate::config::LogFormat;
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +33,12 @@ pub enum InitError {
 ///
 /// # Errors
 /// The level is not understood, or the process logs already.
-pub fn init(format: Format, level: &str) -> Result<(), InitError> {
+pub fn init(format: LogFormat, level: &str) -> Result<(), InitError> {
     let filter = filter(std::env::var("RUST_LOG").ok(), level)?;
     let text = match format {
-        Format::Text => true,
-        Format::Json => false,
-        Format::Auto => io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => io::stderr().is_terminal(),
     };
     let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
     if text {
@@ -142,17 +111,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("from RUST_LOG"), "{error}");
-    }
-
-    #[test]
-    fn formats_are_known_by_name() {
-        for (name, format) in [
-            ("auto", Format::Auto),
-            ("text", Format::Text),
-            ("json", Format::Json),
-        ] {
-            assert_eq!(name.parse::<Format>().unwrap(), format);
-        }
-        assert!("xml".parse::<Format>().is_err());
     }
 }

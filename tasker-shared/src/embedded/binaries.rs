@@ -10,6 +10,9 @@ use super::account::{Account, NoAccount};
 /// The major versions that Tasker is tested with.
 pub const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
 
+/// Names the directory of the programs to use, where none is given otherwise.
+const VARIABLE: &str = "TASKER_POSTGRES";
+
 /// A server's version as it tells it, for example `15.14` or `18beta1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
@@ -99,22 +102,27 @@ pub enum Unfit {
 }
 
 impl Binaries {
-    /// Looks in the directory given (or its `bin`) and nowhere else, or else in this order: `pg_config`, `PATH`,
-    /// Debian's and Red Hat's version directories, Homebrew's; of several versions the highest.
+    /// Looks in the directory given, or else in that of the environment's `TASKER_POSTGRES` (or its `bin`), and nowhere
+    /// else; where there is neither in this order: `pg_config`, `PATH`, Debian's and Red Hat's version directories,
+    /// Homebrew's, of several versions the highest.
     /// Runs a few short programs, so it blocks for some milliseconds.
     ///
     /// # Errors
     /// None is usable. The message names the command that installs one.
     pub fn find(explicit: Option<&Path>) -> Result<Self, FindError> {
         let account = Account::find()?;
-        match explicit {
+        let variable = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
+        match explicit.map(Path::to_owned).or(variable.map(PathBuf::from)) {
             None => Self::first(account, usual_places()),
-            Some(path) => Self::at(account, &path.join("bin"))
-                .or_else(|_| Self::at(account, path))
-                .map_err(|source| FindError::Explicit {
-                    path: path.to_owned(),
-                    source,
-                }),
+            Some(path) => {
+                let bin = path.join("bin");
+                let place = if bin.join("postgres").exists() {
+                    &bin
+                } else {
+                    &path
+                };
+                Self::at(account, place).map_err(|source| FindError::Explicit { path, source })
+            }
         }
     }
 

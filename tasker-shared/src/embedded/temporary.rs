@@ -8,9 +8,6 @@ use super::account::Account;
 use super::place::private_directory;
 use super::{Binaries, Cluster, FindError, NoAccount, Options, StartError};
 
-/// Names the directory of the server's programs, to test with a version of one's choice.
-const PROGRAMS_VARIABLE: &str = "TASKER_POSTGRES";
-
 /// A running cluster, and directories for whatever belongs to it. All go when this is dropped, or when the process
 /// dies.
 #[derive(Debug)]
@@ -41,8 +38,7 @@ pub enum TemporaryError {
 }
 
 impl Temporary {
-    /// Starts an empty cluster, in some 0.2 s where one was kept as a pattern and 0.6 s where not. The programs are
-    /// those in the environment's `TASKER_POSTGRES`, or what [`Binaries::find`] finds.
+    /// Starts an empty cluster, without `fsync`: in some 0.2 s where one was kept as a pattern, in 0.6 s where not.
     ///
     /// # Errors
     /// There is no PostgreSQL server, or it does not start.
@@ -58,7 +54,7 @@ impl Temporary {
         settings: &[(&str, &str)],
         durable: bool,
     ) -> Result<Self, TemporaryError> {
-        let binaries = programs()?;
+        let binaries = Binaries::find(None)?;
         let account = Account::find()?;
         let pattern = pattern_place(&binaries, account);
         let directory = make_directory(account).map_err(TemporaryError::Directory)?;
@@ -148,12 +144,6 @@ impl Drop for Temporary {
         // What cannot be removed now is somebody else's doing.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// The server under test.
-pub(super) fn programs() -> Result<Binaries, FindError> {
-    let explicit = std::env::var_os(PROGRAMS_VARIABLE).map(PathBuf::from);
-    Binaries::find(explicit.as_deref())
 }
 
 /// In the directory for temporary files, where the server's user can get there.

@@ -25,7 +25,7 @@ fn room_with_mode(mode: u32) -> TempDir {
 }
 
 fn options(data: impl Into<PathBuf>) -> Options {
-    let mut options = Options::new(data, temporary::programs().unwrap());
+    let mut options = Options::new(data, Binaries::find(None).unwrap());
     options.durable = false;
     options
 }
@@ -408,7 +408,7 @@ async fn databases_are_made_beside_the_first() {
 #[tokio::test]
 async fn a_durable_cluster_has_the_server_s_own_settings() {
     let room = room();
-    let options = Options::new(room.path().join("data"), temporary::programs().unwrap());
+    let options = Options::new(room.path().join("data"), Binaries::find(None).unwrap());
     let cluster = Cluster::start(options).await.unwrap();
     let mut connection = PgConnection::connect(cluster.url()).await.unwrap();
     let changed: Vec<String> = sqlx::query_scalar(

@@ -30,7 +30,9 @@ pub enum TaskEvent {
     /// Its last step ended, every step well.
     EndWell,
     /// Its last step ended, at least one badly; `blocks` where the template says `on_failure: block`.
-    EndBadly { blocks: bool },
+    EndBadly {
+        blocks: bool,
+    },
     Cancel,
     /// A failed step was put back or resolved, so that something can run again.
     Revive,
@@ -161,8 +163,7 @@ mod tests {
         ];
         for state in S::ALL.into_iter().filter(|s| s.is_final()) {
             for event in events {
-                let allowed =
-                    state == S::Error && matches!(event, E::Revive | E::ResolveManually);
+                let allowed = state == S::Error && matches!(event, E::Revive | E::ResolveManually);
                 assert_eq!(state.on(event).is_ok(), allowed, "{state:?} {event:?}");
             }
         }

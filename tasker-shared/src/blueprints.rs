@@ -1,0 +1,110 @@
+//! The templates a process works with, cached: they never change once stored. Server and worker look them
+//! up by id; the lanes of a template's steps at a priority are cached with them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use sqlx::postgres::PgPool;
+
+use crate::db;
+use crate::db::lanes::LaneKey;
+use crate::plan::{Blueprint, Route};
+
+/// Templates kept; the largest have ten thousand steps, most a handful.
+const BLUEPRINTS: u64 = 2_000;
+/// Routes kept: one for each template and priority in use.
+const ROUTES: u64 = 10_000;
+
+/// The cache. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Blueprints {
+    pool: PgPool,
+    environment: Arc<str>,
+    by_id: Cache<i32, Arc<Blueprint>>,
+    routes: Cache<(i32, i16), Route>,
+}
+
+impl Blueprints {
+    /// An empty cache; templates get the overrides of `environment`.
+    pub fn new(pool: PgPool, environment: &str) -> Blueprints {
+        Blueprints {
+            pool,
+            environment: environment.into(),
+            by_id: Cache::new(BLUEPRINTS),
+            routes: Cache::new(ROUTES),
+        }
+    }
+
+    /// The blueprints with these ids; ids that are not stored are left out.
+    pub async fn get(
+        &self,
+        ids: impl IntoIterator<Item = i32>,
+    ) -> db::Result<HashMap<i32, Arc<Blueprint>>> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.by_id.get(&id) {
+                Some(blueprint) => drop(found.insert(id, blueprint)),
+                None => missing.push(id),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            for stored in db::templates::get(&self.pool, &missing).await? {
+                let blueprint = self.keep(stored);
+                found.insert(blueprint.template_id, blueprint);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts a stored template in the cache.
+    pub fn keep(&self, stored: db::templates::Stored) -> Arc<Blueprint> {
+        let template = stored.definition.0.for_environment(&self.environment);
+        let blueprint = Arc::new(Blueprint::new(stored.template_id, template));
+        self.by_id.insert(blueprint.template_id, blueprint.clone());
+        blueprint
+    }
+
+    /// The routes of these templates and priorities, their lanes made where they are new. Templates that
+    /// are not stored are left out.
+    pub async fn routes(
+        &self,
+        keys: impl IntoIterator<Item = (i32, i16)>,
+    ) -> db::Result<HashMap<(i32, i16), Route>> {
+        let mut found = HashMap::new();
+        for key in keys {
+            if found.contains_key(&key) {
+                continue;
+            }
+            if let Some(route) = self.routes.get(&key) {
+                found.insert(key, route);
+                continue;
+            }
+            if let Some(blueprint) = self.get([key.0]).await?.remove(&key.0) {
+                let lanes = db::lanes::ensure(&self.pool, &lane_keys(&blueprint, key.1)).await?;
+                let route = Route::new(blueprint, lanes.into());
+                self.routes.insert(key, route.clone());
+                found.insert(key, route);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The lane of each step of a blueprint at a priority.
+fn lane_keys(blueprint: &Blueprint, priority: i16) -> Vec<LaneKey> {
+    let template = &blueprint.template;
+    template
+        .steps
+        .iter()
+        .map(|step| LaneKey {
+            namespace: template.namespace_name.clone(),
+            callable: step.handler.callable.clone(),
+            priority,
+            target: step.target(),
+        })
+        .collect()
+}

@@ -1,0 +1,51 @@
+//! Every SQL statement of the project, a file for each table or concern, and the one door they all pass:
+//! a `Statement` has a name, and `Statement::run` is what executes it. Nothing here decides anything.
+
+pub mod accept;
+pub mod advance;
+pub mod claim;
+pub mod controls;
+pub mod delayed;
+mod door;
+pub mod lanes;
+pub mod migrate;
+pub mod pool;
+pub mod queue_views;
+pub mod requests;
+pub mod shards;
+pub mod step_views;
+pub mod submit;
+pub mod task_views;
+pub mod templates;
+pub mod upkeep;
+pub mod wake;
+pub mod workers;
+
+use door::statements;
+pub use door::{Error, Result, Statement};
+
+/// Every statement of the project, for the test that prepares them all against a real server.
+#[cfg(test)]
+fn all_statements() -> Vec<&'static Statement> {
+    let rooms = [
+        accept::STATEMENTS,
+        advance::STATEMENTS,
+        claim::STATEMENTS,
+        controls::STATEMENTS,
+        delayed::STATEMENTS,
+        lanes::STATEMENTS,
+        queue_views::STATEMENTS,
+        requests::STATEMENTS,
+        shards::STATEMENTS,
+        step_views::STATEMENTS,
+        submit::STATEMENTS,
+        task_views::STATEMENTS,
+        templates::STATEMENTS,
+        upkeep::STATEMENTS,
+        workers::STATEMENTS,
+    ];
+    rooms.concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Advancing graphs: reading the messages of the shards that a server owns, and applying the plan made
+//! from them in one statement.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
+use uuid::Uuid;
+
+use super::{Error, Result, statements};
+use crate::plan::advance::Advance;
+use crate::plan::{Kind, Message};
+
+/// A message with when it was sent.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub message: Message,
+    pub sent_at: DateTime<Utc>,
+}
+
+/// What an advance did.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Effect {
+    pub task_uuid: Uuid,
+    pub step_no: i32,
+    /// The state of the step after it; of the join, where the task came to its end.
+    pub state: i16,
+    /// The task's state where it came to its end.
+    pub task_state: Option<i16>,
+}
+
+statements! {
+    READ, "list_messages" =
+        "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
+                r.priority, r.sampled, r.progress, r.retry_after_ms, r.control, r.sent_at
+           FROM unnest($1::int2[], $2::int8[]) AS s(shard, behind),
+                LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
+    APPLY, "advance_graphs" =
+        "WITH
+         -- shards that are still this server's; where they have moved on, nothing happens
+         mine AS (SELECT array_agg(shard) AS shards FROM tasker.shards WHERE owner = $1 AND until > now()),
+         -- the messages, each applied by whoever deletes it
+         gone AS (DELETE FROM tasker.results r
+                   USING mine, unnest($2::int2[], $3::int8[], $4::int2[], $5::int2[], $6::int4[], $7::int4[], $8::int4[], $9::int8[], $10::bool[], $11::int4[], $12::int4[], $13::int4[], $14::bool[])
+                         AS m(shard, id, expected, becomes, to_tries, to_lost, to_lane, delay_ms, bad, lo, hi, next, blocks)
+                   WHERE r.shard = m.shard AND r.id = m.id AND r.shard = ANY (mine.shards)
+                  RETURNING r.*, m.expected, m.becomes, m.to_tries, m.to_lost, m.to_lane, m.delay_ms, m.bad, m.lo, m.hi, m.next, m.blocks),
+         -- the steps they are about, where the delivery is the current one; a step that is enqueued again gets a new one
+         ended AS (UPDATE tasker.steps s
+                      SET state = g.becomes, tries = g.to_tries, lost = g.to_lost, changed_at = now(),
+                          attempt = s.attempt + CASE WHEN g.becomes = 1 THEN 1 ELSE 0 END,
+                          lane = CASE WHEN g.becomes = 1 THEN g.to_lane ELSE s.lane END,
+                          message_id = CASE WHEN g.becomes = 1 THEN nextval('tasker.message_ids') ELSE s.message_id END,
+                          due_at = now() + g.delay_ms * interval '1 ms'
+                     FROM gone g
+                    WHERE g.becomes IS NOT NULL AND s.task_uuid = g.task_uuid AND s.step_no = g.step_no
+                      AND s.attempt = g.attempt AND s.state = g.expected
+                   RETURNING s.task_uuid, s.step_no, s.state, s.attempt, s.message_id, s.due_at, s.tries, s.lost, g.correlation_id, g.template_id, g.priority,
+                             g.sampled, g.shard, g.to_lane, g.bad, g.lo, g.hi, g.next, g.blocks),
+         -- parents whose children are told now
+         fired AS (SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, shard, bad, lo, hi, next, blocks FROM ended WHERE hi >= lo
+                   UNION ALL
+                   SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, shard, bad, lo, hi, next, blocks FROM gone WHERE becomes IS NULL),
+         -- each child once, however many of its parents ended; the start is nobody's parent
+         lowered AS (SELECT f.task_uuid, c.number, c.lane, count(*) FILTER (WHERE f.step_no > 0) AS n, count(*) FILTER (WHERE f.bad) AS bad,
+                            f.correlation_id, f.template_id, f.priority, f.sampled, f.shard, f.blocks
+                       FROM fired f, LATERAL unnest(($15::int4[])[f.lo:f.hi], ($16::int4[])[f.lo:f.hi]) AS c(number, lane)
+                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.sampled, f.shard, f.blocks),
+         -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task
+         moved AS (UPDATE tasker.steps s
+                      SET waiting_on = s.waiting_on - l.n, failed = s.failed + l.bad,
+                          state = CASE WHEN s.state <> 0 OR s.waiting_on <> l.n THEN s.state
+                                       WHEN s.failed + l.bad > 0 THEN 10 WHEN l.lane IS NULL THEN 6 ELSE 1 END,
+                          attempt = s.attempt + CASE WHEN s.state = 0 AND s.waiting_on = l.n AND s.failed + l.bad = 0 AND l.lane IS NOT NULL THEN 1 ELSE 0 END,
+                          lane = l.lane,
+                          message_id = CASE WHEN s.state = 0 AND s.waiting_on = l.n AND s.failed + l.bad = 0 AND l.lane IS NOT NULL
+                                            THEN nextval('tasker.message_ids') END,
+                          changed_at = CASE WHEN s.state = 0 AND s.waiting_on = l.n THEN now() ELSE s.changed_at END
+                     FROM lowered l
+                    WHERE s.task_uuid = l.task_uuid AND s.step_no = l.number
+                   RETURNING s.task_uuid, s.step_no, s.state, s.waiting_on, s.failed, s.attempt, s.tries, s.lost, s.lane, s.message_id,
+                             l.correlation_id, l.template_id, l.priority, l.sampled, l.shard, l.blocks),
+         queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled)
+                    SELECT lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled
+                      FROM moved WHERE state = 1
+                    UNION ALL
+                    SELECT to_lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled
+                      FROM ended WHERE state = 1
+                    RETURNING task_uuid, step_no),
+         -- the rest of a wide fan-out, and what a skipped step's children are to be told
+         again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled)
+                   SELECT shard, CASE WHEN bad THEN 21 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, next, priority, sampled
+                     FROM fired WHERE next IS NOT NULL
+                   UNION ALL
+                   SELECT shard, 21, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, 0, priority, sampled
+                     FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0),
+         later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled)
+                   SELECT shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled
+                     FROM ended WHERE state = 5),
+         started AS (UPDATE tasker.tasks t SET state = 3, updated_at = now()
+                       FROM fired f WHERE f.step_no = 0 AND t.task_uuid = f.task_uuid AND t.state = 0),
+         finished AS (UPDATE tasker.tasks t
+                         SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
+                             completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END
+                        FROM moved m
+                       WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = m.task_uuid AND t.state = 3
+                      RETURNING t.task_uuid, m.step_no, m.state, t.state AS task_state),
+         woken AS (SELECT pg_notify('tasker_steps', '') WHERE $17 AND EXISTS (SELECT 1 FROM queued))
+         SELECT task_uuid, step_no, state, NULL::int2 AS task_state FROM ended LEFT JOIN (SELECT count(*) FROM woken) w ON true
+         UNION ALL SELECT task_uuid, step_no, 1::int2, NULL FROM queued
+         UNION ALL SELECT task_uuid, step_no, state, task_state FROM finished";
+}
+
+impl FromRow<'_, PgRow> for Received {
+    fn from_row(row: &PgRow) -> sqlx::Result<Received> {
+        let kind: i16 = row.try_get("kind")?;
+        let unknown = || {
+            sqlx::Error::Decode(
+                format!("a message has kind {kind}, which this version does not know").into(),
+            )
+        };
+        Ok(Received {
+            sent_at: row.try_get("sent_at")?,
+            message: Message {
+                shard: row.try_get("shard")?,
+                id: row.try_get("id")?,
+                kind: Kind::from_i16(kind).ok_or_else(unknown)?,
+                task_uuid: row.try_get("task_uuid")?,
+                correlation_id: row.try_get("correlation_id")?,
+                step_no: row.try_get("step_no")?,
+                attempt: row.try_get("attempt")?,
+                tries: row.try_get("tries")?,
+                lost: row.try_get("lost")?,
+                template_id: row.try_get("template_id")?,
+                priority: row.try_get("priority")?,
+                sampled: row.try_get("sampled")?,
+                progress: row.try_get("progress")?,
+                retry_after_ms: row.try_get("retry_after_ms")?,
+                control: row.try_get("control")?,
+            },
+        })
+    }
+}
+
+/// The messages of some shards behind the given ids, up to `most` a shard, each shard's in their order.
+pub async fn list_messages(
+    connection: &mut PgConnection,
+    shards: &[(i16, i64)],
+    most: i64,
+) -> Result<Vec<Received>> {
+    let query = sqlx::query_as(READ.sql)
+        .bind(shards.iter().map(|s| s.0).collect::<Vec<_>>())
+        .bind(shards.iter().map(|s| s.1).collect::<Vec<_>>())
+        .bind(most);
+    READ.run(query.fetch_all(connection)).await
+}
+
+/// Applies a plan for `server`, as far as the shards are still its own and the deliveries current, and
+/// returns what became of steps and tasks. `notify` wakes the workers.
+pub async fn apply(
+    connection: &mut PgConnection,
+    server: Uuid,
+    plan: &Advance,
+    notify: bool,
+) -> Result<Vec<Effect>> {
+    let moves = &plan.moves;
+    let int = |n: usize| {
+        i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
+    };
+    let lows = moves
+        .iter()
+        .map(|m| int(m.children.start + 1))
+        .collect::<Result<Vec<_>>>()?;
+    let highs = moves
+        .iter()
+        .map(|m| int(m.children.end))
+        .collect::<Result<Vec<_>>>()?;
+    let query = sqlx::query_as(APPLY.sql)
+        .bind(server)
+        .bind(moves.iter().map(|m| m.message.shard).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
+        .bind(
+            moves
+                .iter()
+                .map(|m| m.step.map(|s| s.0 as i16))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            moves
+                .iter()
+                .map(|m| m.step.map(|s| s.1 as i16))
+                .collect::<Vec<_>>(),
+        )
+        .bind(moves.iter().map(|m| m.tries).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.lost).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.lane).collect::<Vec<_>>())
+        .bind(
+            moves
+                .iter()
+                .map(|m| {
+                    m.delay
+                        .map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+                })
+                .collect::<Vec<_>>(),
+        )
+        .bind(moves.iter().map(|m| m.bad).collect::<Vec<_>>())
+        .bind(lows)
+        .bind(highs)
+        .bind(moves.iter().map(|m| m.next).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.blocks).collect::<Vec<_>>())
+        .bind(plan.children.iter().map(|c| c.number).collect::<Vec<_>>())
+        .bind(plan.children.iter().map(|c| c.lane).collect::<Vec<_>>())
+        .bind(notify);
+    APPLY.run(query.fetch_all(connection)).await
+}

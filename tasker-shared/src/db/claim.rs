@@ -1,0 +1,107 @@
+//! Claiming: ready steps become a worker's, with everything their handlers need, in one statement that is
+//! committed asynchronously (losing it means that the steps are claimed again).
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Result, statements};
+
+/// Steps with more parents than this come without their parents' results, which are read apart.
+pub const PARENTS_WITH_CLAIM: i32 = 64;
+
+/// How much to claim from a lane, beginning behind a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Take {
+    pub lane: i32,
+    pub behind: i64,
+    pub most: i64,
+}
+
+/// A claimed step with its input.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Claimed {
+    pub lane: i32,
+    pub id: i64,
+    pub task_uuid: Uuid,
+    pub correlation_id: Uuid,
+    pub step_no: i32,
+    pub attempt: i32,
+    pub tries: i32,
+    pub template_id: i32,
+    pub sampled: bool,
+    pub enqueued_at: DateTime<Utc>,
+    pub claimed_at: DateTime<Utc>,
+    /// JSON text.
+    pub context: String,
+    /// The parents whose results come with the claim, and the results as JSON text.
+    pub parents: Option<Vec<i32>>,
+    pub results: Option<Vec<Option<String>>>,
+}
+
+statements! {
+    CLAIM, "claim_steps" =
+        "WITH
+         -- losing a claim in a crash is a redelivery, not a loss
+         lazily AS (SELECT set_config('synchronous_commit', 'off', true)),
+         -- only a worker whose lease has not run out may claim
+         me AS (SELECT worker FROM tasker.workers, lazily WHERE worker = $1 AND stopped_at IS NULL AND lease_until > now()),
+         claimed AS (UPDATE tasker.ready SET worker = $1, claimed_at = clock_timestamp()
+                      WHERE ctid = ANY (ARRAY (
+                          SELECT r.ctid FROM me, unnest($2::int4[], $3::int8[], $4::int8[]) AS t(lane, behind, most),
+                              LATERAL (SELECT ctid FROM tasker.ready
+                                        WHERE lane = t.lane AND id > t.behind AND worker IS NULL
+                                        ORDER BY id LIMIT t.most FOR UPDATE SKIP LOCKED) r LIMIT $6))
+                     RETURNING lane, id, task_uuid, correlation_id, step_no, attempt, tries, template_id, sampled, enqueued_at, claimed_at)
+         SELECT c.*, t.context::text AS context, p.parents, p.results
+           FROM claimed c
+           JOIN tasker.tasks t USING (task_uuid)
+           JOIN tasker.template_steps s ON s.template_id = c.template_id AND s.step_no = c.step_no
+           LEFT JOIN LATERAL (SELECT array_agg(a.step_no) AS parents, array_agg(a.result::text) AS results
+                                FROM tasker.attempts a
+                               WHERE s.waiting_on <= $5 AND a.task_uuid = c.task_uuid AND a.step_no = ANY (s.parents) AND a.outcome IN (0, 8)
+                             ) p ON s.waiting_on > 0";
+    RESULT_SIZES, "sum_result_bytes" =
+        "SELECT coalesce(sum(octet_length(result::text)), 0)::int8 FROM tasker.attempts
+          WHERE task_uuid = $1 AND step_no = ANY ($2) AND outcome IN (0, 8)";
+    RESULTS, "list_results" =
+        "SELECT step_no, result::text FROM tasker.attempts
+          WHERE task_uuid = $1 AND step_no = ANY ($2) AND outcome IN (0, 8)";
+}
+
+/// Claims for `worker` from lanes in the order given, `most` altogether.
+pub async fn claim(
+    connection: &mut PgConnection,
+    worker: Uuid,
+    takes: &[Take],
+    most: i64,
+) -> Result<Vec<Claimed>> {
+    let query = sqlx::query_as(CLAIM.sql)
+        .bind(worker)
+        .bind(takes.iter().map(|t| t.lane).collect::<Vec<_>>())
+        .bind(takes.iter().map(|t| t.behind).collect::<Vec<_>>())
+        .bind(takes.iter().map(|t| t.most).collect::<Vec<_>>())
+        .bind(PARENTS_WITH_CLAIM)
+        .bind(most);
+    CLAIM.run(query.fetch_all(connection)).await
+}
+
+/// The successful results of some steps of a task, by number, as JSON text. `Err(bytes)` where together
+/// they are larger than `limit_bytes`; nothing is read then.
+pub async fn results(
+    pool: &sqlx::PgPool,
+    task_uuid: Uuid,
+    numbers: &[i32],
+    limit_bytes: usize,
+) -> Result<std::result::Result<Vec<(i32, Option<String>)>, usize>> {
+    let sizes = sqlx::query_scalar::<_, i64>(RESULT_SIZES.sql)
+        .bind(task_uuid)
+        .bind(numbers);
+    let bytes = RESULT_SIZES.run(sizes.fetch_one(pool)).await?;
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if bytes > limit_bytes {
+        return Ok(Err(bytes));
+    }
+    let rows = sqlx::query_as(RESULTS.sql).bind(task_uuid).bind(numbers);
+    RESULTS.run(rows.fetch_all(pool)).await.map(Ok)
+}

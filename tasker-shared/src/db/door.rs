@@ -1,0 +1,83 @@
+//! The door of the database: how a statement is declared, run and named in errors.
+
+use std::future::Future;
+
+/// A statement of the project: its text and the name of what it does, a closed set.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement {
+    /// The name of the function that runs it.
+    pub name: &'static str,
+    /// Its text, parameters as `$1`.
+    pub sql: &'static str,
+}
+
+/// A statement that failed, with the operation that ran it.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {source}")]
+pub struct Error {
+    operation: &'static str,
+    source: sqlx::Error,
+}
+
+/// What a database function returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Statement {
+    /// Runs `query`, which must be this statement's, and names the operation where it fails.
+    pub async fn run<T>(
+        &self,
+        query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
+    ) -> Result<T> {
+        query.await.map_err(|source| Error::new(self.name, source))
+    }
+}
+
+impl Error {
+    /// An error of `operation`.
+    pub fn new(operation: &'static str, source: sqlx::Error) -> Error {
+        Error { operation, source }
+    }
+
+    /// Whether the database could not be reached or is not serving, so that the same call may succeed
+    /// when it is back: the connection is gone, or SQLSTATE class 08, 53, 57P.
+    pub fn is_unavailable(&self) -> bool {
+        match &self.source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::Tls(_) => true,
+            sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+                code.starts_with("08") || code.starts_with("53") || code.starts_with("57P")
+            }),
+            _ => false,
+        }
+    }
+
+    /// Whether the statement lost a race with another transaction (a deadlock or serialization failure)
+    /// and may simply run again.
+    pub fn is_conflict(&self) -> bool {
+        matches!(&self.source, sqlx::Error::Database(e)
+            if e.code().is_some_and(|code| code == "40P01" || code == "40001"))
+    }
+
+    /// The server's SQLSTATE, where it answered with one.
+    pub fn sqlstate(&self) -> Option<String> {
+        match &self.source {
+            sqlx::Error::Database(e) => e.code().map(|code| code.into_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Declares the statements of a room: constants, and `STATEMENTS` with all of them.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $constant:ident, $name:literal = $sql:expr;)+) => {
+        $($(#[$doc])* const $constant: $crate::db::Statement =
+            $crate::db::Statement { name: $name, sql: $sql };)+
+        #[cfg(test)]
+        pub(in crate::db) const STATEMENTS: &[&$crate::db::Statement] = &[$(&$constant),+];
+    };
+}
+pub(in crate::db) use statements;

@@ -1,0 +1,134 @@
+//! Connections: the pool for occasional statements, and pinned connections for the loops that always
+//! have one in use.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+
+use super::{Error, Result};
+
+/// How to reach the database, from its URL.
+#[derive(Debug, Clone)]
+pub struct Target {
+    options: PgConnectOptions,
+    connect_timeout: Duration,
+}
+
+/// A URL that names no database, or not one of PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the database URL is not usable: {source}; give postgres://user:password@host:port/database"
+)]
+pub struct BadUrl {
+    source: sqlx::Error,
+}
+
+impl Target {
+    /// Reads `url`. Every connection says its `application`.
+    pub fn parse(
+        url: &str,
+        application: &str,
+        connect_timeout: Duration,
+    ) -> std::result::Result<Target, BadUrl> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|source| BadUrl { source })?
+            .application_name(application)
+            .disable_statement_logging();
+        Ok(Target {
+            options,
+            connect_timeout,
+        })
+    }
+
+    /// The same for statements on batches that come as arrays. The planner cannot see how long an array
+    /// is, and hot tables are empty whenever it looks: left alone it plans each call anew, or scans and
+    /// hashes whole tables. So plans are made once, and reach every row by its key.
+    pub fn batches(&self) -> Target {
+        self.with(&[
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ])
+    }
+
+    /// The same for acceptance, which joins what it inserts with what it was given: by hash, not by loops.
+    pub fn acceptance(&self) -> Target {
+        self.with(&[
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_mergejoin", "off"),
+        ])
+    }
+
+    fn with(&self, settings: &[(&str, &str)]) -> Target {
+        Target {
+            options: self.options.clone().options(settings.iter().copied()),
+            ..self.clone()
+        }
+    }
+
+    /// A pool of at most `connections`, opened as they are needed, not tested before each use.
+    pub fn pool(&self, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(self.connect_timeout)
+            .test_before_acquire(false)
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        let connected = tokio::time::timeout(
+            self.connect_timeout,
+            PgConnection::connect_with(&self.options),
+        )
+        .await;
+        match connected {
+            Ok(result) => result.map_err(|source| Error::new("connect", source)),
+            Err(_) => Err(Error::new("connect", sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// What `PgListener` and the migrations connect with.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+}
+
+/// A connection that one loop keeps, opened anew after it broke.
+#[derive(Debug)]
+pub struct Pinned {
+    target: Target,
+    connection: Option<PgConnection>,
+}
+
+impl Pinned {
+    /// Opens nothing yet.
+    pub fn new(target: Target) -> Pinned {
+        Pinned {
+            target,
+            connection: None,
+        }
+    }
+
+    /// The connection, opened where there is none.
+    pub async fn get(&mut self) -> Result<&mut PgConnection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.target.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Passes `result` on, and forgets the connection where it is an error that the connection may not
+    /// have survived.
+    pub fn check<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.as_ref().is_err_and(Error::is_unavailable) {
+            self.connection = None;
+        }
+        result
+    }
+}

@@ -1,0 +1,43 @@
+//! Submissions made by `tasker.submit_task` inside a user's own transaction, until their tasks are made.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Result, statements};
+
+/// A submission. Its idempotency key, where it has one, is recorded already.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Request {
+    pub id: i64,
+    pub task_uuid: Uuid,
+    pub namespace: String,
+    pub name: String,
+    pub version: Option<String>,
+    pub context: String,
+    pub priority: i16,
+    pub correlation_id: Uuid,
+    pub parent_correlation_id: Option<Uuid>,
+    pub idempotency_key: Option<String>,
+    pub initiator: Option<String>,
+    pub source_system: Option<String>,
+    pub reason: Option<String>,
+    pub tags: Vec<String>,
+    pub run_at: Option<DateTime<Utc>>,
+    pub requested_at: DateTime<Utc>,
+}
+
+statements! {
+    TAKE, "take_requests" =
+        "DELETE FROM tasker.requests
+          WHERE id = ANY (ARRAY (SELECT id FROM tasker.requests ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+         RETURNING id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
+                   idempotency_key, initiator, source_system, reason, tags, run_at, requested_at";
+}
+
+/// Takes up to `most` submissions; they are gone when the transaction that this runs in commits, which
+/// must therefore be the one that makes their tasks.
+pub async fn take(connection: &mut PgConnection, most: i64) -> Result<Vec<Request>> {
+    let query = sqlx::query_as(TAKE.sql).bind(most);
+    TAKE.run(query.fetch_all(connection)).await
+}

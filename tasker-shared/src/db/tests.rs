@@ -1,0 +1,81 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
+
+use super::all_statements;
+use super::pool::Target;
+use crate::embedded::Temporary;
+use crate::ids;
+
+async fn migrated() -> (Temporary, Target) {
+    let postgres = Temporary::start().await.unwrap();
+    let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
+    super::migrate::run(&target).await.unwrap();
+    (postgres, target)
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_the_server_and_named_once() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.connect().await.unwrap();
+    let mut names = HashSet::new();
+    for statement in all_statements() {
+        if let Err(error) = connection.prepare(statement.sql.into_sql_str()).await {
+            panic!("{}: {error}", statement.name);
+        }
+        assert!(
+            names.insert(statement.name),
+            "{} names two statements",
+            statement.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_and_nothing_is_pending_after() {
+    let (_postgres, target) = migrated().await;
+    super::migrate::run(&target).await.unwrap();
+    assert!(super::migrate::pending(&target).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn sql_and_rust_agree_on_shards_and_uuids() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.connect().await.unwrap();
+    for _ in 0..50 {
+        let task = ids::new_task_uuid(chrono::Utc::now() - chrono::Duration::minutes(1));
+        assert_eq!(
+            scalar::<i16>(&mut connection, "SELECT tasker.shard_of($1)", task).await,
+            ids::shard_of(task)
+        );
+        let made: uuid::Uuid = scalar(
+            &mut connection,
+            "SELECT tasker.new_task_uuid() WHERE $1 IS NOT NULL",
+            task,
+        )
+        .await;
+        assert_eq!(
+            (made.get_version_num(), ids::split_step_uuid(made)),
+            (7, (made, 0))
+        );
+        assert!(
+            made > task
+                && ids::lowest_uuid_at(chrono::Utc::now() + chrono::Duration::minutes(1)) > made
+        );
+    }
+    connection.close().await.unwrap();
+}
+
+async fn scalar<T>(connection: &mut PgConnection, sql: &'static str, task: uuid::Uuid) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    sqlx::query_scalar(sql)
+        .bind(task)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}

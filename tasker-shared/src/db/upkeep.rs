@@ -1,0 +1,49 @@
+//! What keeps the database fit: partitions made ahead, settings that SQL functions read, old rows removed.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgPool;
+
+use super::{Result, statements};
+
+statements! {
+    PARTITIONS, "ensure_partitions" = "SELECT tasker.ensure_partitions($1, $2)";
+    SETTING, "set_setting" =
+        "INSERT INTO tasker.settings (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE settings.value <> excluded.value";
+    CONTROLS, "delete_old_controls" = "DELETE FROM tasker.controls WHERE applied_at < now() - interval '1 day'";
+    PING, "ping" = "SELECT 1";
+}
+
+/// Makes the weekly partitions around `at` and `weeks` ahead, where they are missing; returns how many.
+pub async fn ensure_partitions(pool: &PgPool, at: DateTime<Utc>, weeks: i32) -> Result<i32> {
+    let query = sqlx::query_scalar(PARTITIONS.sql).bind(at).bind(weeks);
+    PARTITIONS.run(query.fetch_one(pool)).await
+}
+
+/// Tells the SQL functions a limit of the configuration.
+pub async fn set_setting(pool: &PgPool, name: &str, value: i64) -> Result<()> {
+    SETTING
+        .run(
+            sqlx::query(SETTING.sql)
+                .bind(name)
+                .bind(value)
+                .execute(pool),
+        )
+        .await
+        .map(drop)
+}
+
+/// Removes the answers of controls that were applied more than a day ago.
+pub async fn delete_old_controls(pool: &PgPool) -> Result<u64> {
+    let done = CONTROLS
+        .run(sqlx::query(CONTROLS.sql).execute(pool))
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether the database answers.
+pub async fn ping(pool: &PgPool) -> Result<()> {
+    PING.run(sqlx::query(PING.sql).execute(pool))
+        .await
+        .map(drop)
+}

@@ -1,0 +1,197 @@
+//! Wakes: notifications from the database that there may be work. They carry no data and may be lost; every
+//! loop that waits for one looks again by itself after a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::pool::Target;
+
+/// What a wake is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Steps became ready.
+    Steps,
+    /// There is a new lane.
+    Lanes,
+    /// Messages for the owners of shards.
+    Results,
+    /// A submission from a user's transaction.
+    Requests,
+    /// A task was cancelled.
+    Cancels,
+    /// A control was answered.
+    Controls,
+}
+
+impl Topic {
+    const ALL: [Topic; 6] = [
+        Topic::Steps,
+        Topic::Lanes,
+        Topic::Results,
+        Topic::Requests,
+        Topic::Cancels,
+        Topic::Controls,
+    ];
+
+    fn channel(self) -> &'static str {
+        match self {
+            Topic::Steps => "tasker_steps",
+            Topic::Lanes => "tasker_lanes",
+            Topic::Results => "tasker_results",
+            Topic::Requests => "tasker_requests",
+            Topic::Cancels => "tasker_cancels",
+            Topic::Controls => "tasker_controls",
+        }
+    }
+}
+
+/// The waiting side: one signal a topic. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Wakes {
+    signals: Arc<[Notify; Topic::ALL.len()]>,
+}
+
+impl Wakes {
+    /// Waits for a wake, at most `patience`; a wake that came since the last wait counts. Says whether
+    /// there was one.
+    pub async fn wait(&self, topic: Topic, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.signals[topic as usize].notified())
+            .await
+            .is_ok()
+    }
+
+    /// Wakes whoever waits for `topic` in this process.
+    pub fn wake(&self, topic: Topic) {
+        self.signals[topic as usize].notify_one();
+    }
+
+    /// Wakes everyone who waits for `topic` in this process now.
+    pub fn wake_all(&self, topic: Topic) {
+        self.signals[topic as usize].notify_waiters();
+        self.signals[topic as usize].notify_one();
+    }
+}
+
+/// The longest silence before the listener checks by a notification to itself that it still hears.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Listens for `topics` and passes wakes on until `stop`. After every reconnection all topics are woken,
+/// since anything may have been missed.
+pub async fn listen(
+    target: Target,
+    topics: &'static [Topic],
+    wakes: Wakes,
+    stop: CancellationToken,
+) {
+    let mut pause = Duration::from_millis(100);
+    while !stop.is_cancelled() {
+        let heard = tokio::select! {
+            heard = listen_once(&target, topics, &wakes, &mut pause) => heard,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = heard {
+            tracing::debug!(%error, "listening for wakes failed; trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Listens until the connection breaks.
+async fn listen_once(
+    target: &Target,
+    topics: &[Topic],
+    wakes: &Wakes,
+    pause: &mut Duration,
+) -> Result<(), sqlx::Error> {
+    let pool = target.pool(1);
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.ignore_pool_close_event(true);
+    let own = format!("tasker_self_{}", uuid::Uuid::new_v4().simple());
+    let channels = topics.iter().map(|t| t.channel()).chain([own.as_str()]);
+    listener.listen_all(channels).await?;
+    *pause = Duration::from_millis(100);
+    topics.iter().for_each(|&topic| wakes.wake_all(topic));
+    let mut tested = false;
+    loop {
+        match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            Ok(Ok(Some(notification))) => {
+                tested = false;
+                let topic = topics
+                    .iter()
+                    .find(|t| t.channel() == notification.channel());
+                topic.iter().for_each(|&&topic| wakes.wake_all(topic));
+            }
+            Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),
+            Ok(Err(error)) => return Err(error),
+            Err(_) if tested => return Err(sqlx::Error::PoolTimedOut),
+            Err(_) => {
+                tested = true;
+                sqlx::query("SELECT pg_notify($1, '')")
+                    .bind(&own)
+                    .execute(&mut listener)
+                    .await?;
+            }
+        }
+    }
+}
+
+/// Lets a notification ride along at most once in two milliseconds: a commit with one takes a lock that the
+/// whole database shares, and under load whoever is woken finds more to do without being told.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    last: Option<std::time::Instant>,
+}
+
+impl Throttle {
+    /// Whether to notify now.
+    pub fn pass(&mut self) -> bool {
+        let now = std::time::Instant::now();
+        let pass = self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= Duration::from_millis(2));
+        if pass {
+            self.last = Some(now);
+        }
+        pass
+    }
+}
+
+/// How long a loop waits before it looks again by itself: briefly after it found work, since a wake may
+/// have been spared, and longer and longer while it finds none.
+#[derive(Debug)]
+pub struct Patience {
+    current: Duration,
+    longest: Duration,
+}
+
+impl Patience {
+    const SHORTEST: Duration = Duration::from_millis(4);
+
+    /// Waits up to `longest` when nothing happens.
+    pub fn new(longest: Duration) -> Patience {
+        Patience {
+            current: longest,
+            longest,
+        }
+    }
+
+    /// There was work.
+    pub fn found(&mut self) {
+        self.current = Patience::SHORTEST.min(self.longest);
+    }
+
+    /// There was none: how long to wait, with jitter so that processes do not look in step.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.current.mul_f64(rand::random_range(0.8..1.2));
+        self.current = (self.current * 2).min(self.longest);
+        wait
+    }
+}

@@ -1,0 +1,126 @@
+//! Workers. A worker's row is the lease of everything it runs: one update a heartbeat renews it all. When
+//! the row has expired, rescue takes back what the worker had claimed.
+
+use sqlx::postgres::PgPool;
+use uuid::Uuid;
+
+use super::{Result, statements};
+
+/// What a worker says of itself at its start.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    pub worker: Uuid,
+    /// Host and process, for people.
+    pub name: String,
+    pub namespaces: Vec<String>,
+    pub callables: Vec<String>,
+    pub slots: i32,
+    pub lease_ms: i64,
+}
+
+/// What a heartbeat brings back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Whether the lease was still there to renew: nobody has taken it as run out. Where not, everything
+    /// claimed under this id is lost.
+    pub alive: bool,
+    /// Tasks among those asked about that have been cancelled.
+    pub cancelled: Vec<Uuid>,
+}
+
+statements! {
+    REGISTER, "register_worker" =
+        "INSERT INTO tasker.workers (worker, name, version, namespaces, callables, slots, busy, started_at, seen_at, lease_until)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, now(), now(), now() + $7 * interval '1 ms')";
+    BEAT, "renew_worker" =
+        "WITH beat AS (UPDATE tasker.workers SET seen_at = now(), lease_until = now() + $2 * interval '1 ms', busy = $3
+                        WHERE worker = $1 AND stopped_at IS NULL RETURNING worker)
+         SELECT EXISTS (SELECT 1 FROM beat) AS alive,
+                ARRAY (SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($4) AND task_uuid BETWEEN $5 AND $6 AND state = 10) AS cancelled";
+    STOP, "stop_worker" =
+        "UPDATE tasker.workers SET stopped_at = now(), lease_until = least(lease_until, now()), busy = 0 WHERE worker = $1 AND stopped_at IS NULL";
+    EXPIRE, "expire_workers" =
+        "WITH expired AS (UPDATE tasker.workers SET stopped_at = now() WHERE stopped_at IS NULL AND lease_until <= now() RETURNING worker),
+         -- a claim that began before its worker expired may be committed after it: looked for a while longer
+         recent AS (SELECT worker FROM tasker.workers WHERE stopped_at > now() - $1 * interval '1 ms'),
+         forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
+         SELECT worker FROM expired UNION SELECT worker FROM recent";
+    RESCUE, "rescue_steps" =
+        "WITH
+         -- what the workers had claimed; a scan, but only while there are workers to look after
+         lost AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
+                      SELECT ctid FROM tasker.ready WHERE worker = ANY ($1) LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING *),
+         history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
+                     SELECT task_uuid, step_no, attempt, 6, worker, enqueued_at, claimed_at, clock_timestamp(),
+                            json_build_object('error_type', 'lease_lost', 'retryable', true,
+                                              'message', 'the worker stopped before it handed in a result') FROM lost
+                     ON CONFLICT DO NOTHING),
+         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled)
+                  SELECT shard, 6, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled FROM lost),
+         woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM lost))
+         SELECT count(*) FROM lost LEFT JOIN (SELECT count(*) FROM woken) w ON true";
+    LIVE, "list_served" =
+        "SELECT DISTINCT namespaces, callables FROM tasker.workers WHERE stopped_at IS NULL AND lease_until > now()";
+}
+
+/// Makes the worker's row; its lease begins.
+pub async fn register(pool: &PgPool, registration: &Registration) -> Result<()> {
+    let query = sqlx::query(REGISTER.sql)
+        .bind(registration.worker)
+        .bind(&registration.name)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(&registration.namespaces)
+        .bind(&registration.callables)
+        .bind(registration.slots)
+        .bind(registration.lease_ms);
+    REGISTER.run(query.execute(pool)).await.map(drop)
+}
+
+/// Renews the lease, and asks which of the tasks being run have been cancelled.
+pub async fn beat(
+    pool: &PgPool,
+    worker: Uuid,
+    lease_ms: i64,
+    busy: i32,
+    running: &[Uuid],
+) -> Result<Beat> {
+    let query = sqlx::query_as(BEAT.sql)
+        .bind(worker)
+        .bind(lease_ms)
+        .bind(busy)
+        .bind(running)
+        .bind(running.iter().min().copied().unwrap_or_default())
+        .bind(running.iter().max().copied().unwrap_or_default());
+    let (alive, cancelled) = BEAT.run(query.fetch_one(pool)).await?;
+    Ok(Beat { alive, cancelled })
+}
+
+/// Ends the lease: nothing of the worker's runs any more.
+pub async fn stop(pool: &PgPool, worker: Uuid) -> Result<()> {
+    STOP.run(sqlx::query(STOP.sql).bind(worker).execute(pool))
+        .await
+        .map(drop)
+}
+
+/// Ends the leases that ran out and returns the workers to rescue from: those, and any that stopped within
+/// the last `recent_ms`.
+pub async fn expire(pool: &PgPool, recent_ms: i64) -> Result<Vec<Uuid>> {
+    EXPIRE
+        .run(
+            sqlx::query_scalar(EXPIRE.sql)
+                .bind(recent_ms)
+                .fetch_all(pool),
+        )
+        .await
+}
+
+/// Takes up to `most` claimed steps back from workers that stopped, and returns how many.
+pub async fn rescue(pool: &PgPool, workers: &[Uuid], most: i64) -> Result<i64> {
+    let query = sqlx::query_scalar(RESCUE.sql).bind(workers).bind(most);
+    RESCUE.run(query.fetch_one(pool)).await
+}
+
+/// What live workers serve: (namespaces, callables) of each kind of worker; no namespaces means all.
+pub async fn list_served(pool: &PgPool) -> Result<Vec<(Vec<String>, Vec<String>)>> {
+    LIVE.run(sqlx::query_as(LIVE.sql).fetch_all(pool)).await
+}
