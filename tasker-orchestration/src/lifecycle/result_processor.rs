@@ -1,0 +1,186 @@
+//! The result processor: reads the messages of the shards that this server owns, plans what they mean for
+//! their graphs, and has the plan applied. One pass takes all shards, so that batches stay large.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tasker_shared::blueprints::Blueprints;
+use tasker_shared::cursor::Cursor;
+use tasker_shared::db;
+use tasker_shared::db::advance::{self, Effect, Received};
+use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::wake::{Patience, Throttle, Topic, Wakes};
+use tasker_shared::plan::advance::{Advance, Rules, plan};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::control;
+
+/// How long a pass that failed is waited with before the next one.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The processor's state between passes.
+#[derive(Debug)]
+pub struct ResultProcessor {
+    pub server: Uuid,
+    pub connection: Pinned,
+    pub blueprints: Blueprints,
+    /// The shards that this server owns now.
+    pub shards: watch::Receiver<Vec<i16>>,
+    pub rules: Rules,
+    /// Messages taken in one pass.
+    pub batch: usize,
+    pub wakes: Wakes,
+    pub patience: Patience,
+    /// Told when something was delayed, so that its time is waited for.
+    pub delayed: Arc<Notify>,
+    pub progress: Arc<super::Progress>,
+    cursors: HashMap<i16, Cursor>,
+    throttle: Throttle,
+}
+
+/// What the processor is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub server: Uuid,
+    pub connection: Pinned,
+    pub blueprints: Blueprints,
+    pub shards: watch::Receiver<Vec<i16>>,
+    pub rules: Rules,
+    pub batch: usize,
+    pub wakes: Wakes,
+    pub patience: Patience,
+    pub delayed: Arc<Notify>,
+    pub progress: Arc<super::Progress>,
+}
+
+impl ResultProcessor {
+    /// A processor that has looked at nothing yet.
+    pub fn new(parts: Parts) -> ResultProcessor {
+        ResultProcessor {
+            server: parts.server,
+            connection: parts.connection,
+            blueprints: parts.blueprints,
+            shards: parts.shards,
+            rules: parts.rules,
+            batch: parts.batch,
+            wakes: parts.wakes,
+            patience: parts.patience,
+            delayed: parts.delayed,
+            progress: parts.progress,
+            cursors: HashMap::new(),
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.pass().await {
+                Ok(0) => {
+                    let patience = self.patience.wait();
+                    tokio::select! {
+                        _ = self.wakes.wait(Topic::Results, patience) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                Ok(_) => self.patience.found(),
+                Err(error) => {
+                    tracing::warn!(%error, "processing results failed; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Reads, plans and applies one batch; returns how many messages it took.
+    async fn pass(&mut self) -> db::Result<usize> {
+        let received = self.read().await?;
+        self.progress.passed();
+        if received.is_empty() {
+            return Ok(0);
+        }
+        let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
+        let keys = messages.iter().map(|m| (m.template_id, m.priority));
+        let routes = self.blueprints.routes(keys).await?;
+        let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
+        let route = |m: &tasker_shared::plan::Message| routes.get(&(m.template_id, m.priority));
+        let plan = plan(messages, &self.rules, route, || {
+            rand::random_range(0.0..1.0)
+        });
+        self.apply(&plan).await?;
+        let mut taken = plan.taken;
+        for message in &plan.controls {
+            let Some(route) = route(message) else {
+                continue;
+            };
+            let connection = self.connection.get().await?;
+            let result = control::apply(connection, self.server, message, route).await;
+            if self.connection.check(result)? == control::Applied::Deferred {
+                taken -= 1;
+            }
+        }
+        for (shard, id) in &seen[..plan.taken] {
+            if let Some(cursor) = self.cursors.get_mut(shard) {
+                cursor.saw(*id);
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn read(&mut self) -> db::Result<Vec<Received>> {
+        let now = Instant::now();
+        let shards = self.shards.borrow_and_update().clone();
+        self.cursors.retain(|shard, _| shards.contains(shard));
+        if shards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let behind: Vec<(i16, i64)> = shards
+            .iter()
+            .map(|&shard| {
+                let cursor = self
+                    .cursors
+                    .entry(shard)
+                    .or_insert_with(|| Cursor::new(now));
+                (shard, cursor.behind(now))
+            })
+            .collect();
+        // Twice a shard's even share, so that uneven shards still fill a batch.
+        let most = i64::try_from((2 * self.batch / behind.len()).max(16)).unwrap_or(i64::MAX);
+        let connection = self.connection.get().await?;
+        let result = advance::list_messages(connection, &behind, most).await;
+        let mut received = self.connection.check(result)?;
+        received.sort_unstable_by_key(|r| r.message.id);
+        received.truncate(self.batch);
+        Ok(received)
+    }
+
+    async fn apply(&mut self, plan: &Advance) -> db::Result<()> {
+        if plan.moves.is_empty() {
+            return Ok(());
+        }
+        let notify = self.throttle.pass();
+        let connection = self.connection.get().await?;
+        let result = advance::apply(connection, self.server, plan, notify).await;
+        let effects = self.connection.check(result)?;
+        if plan.moves.iter().any(|m| m.delay.is_some()) {
+            self.delayed.notify_one();
+        }
+        record(&effects);
+        Ok(())
+    }
+}
+
+/// Says which tasks came to their end.
+fn record(effects: &[Effect]) {
+    for effect in effects {
+        let state = effect
+            .task_state
+            .and_then(tasker_shared::state::task::TaskState::from_i16);
+        if let Some(state) = state {
+            tracing::debug!(task_uuid = %effect.task_uuid, state = state.as_str(), "task ended");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Submissions made by `tasker.submit_task` inside users' own transactions: they are tasks already for those
+//! who asked, so a request that cannot run becomes a task in error that says why.
+
+use sqlx::Connection;
+use tasker_shared::blueprints::Blueprints;
+use tasker_shared::db::accept::{self, Begin, NewTask};
+use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::requests::{self, Request};
+use tasker_shared::db::wake::Topic;
+use tasker_shared::db::wake::{Patience, Wakes};
+use tasker_shared::{db, ids};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Admission, Refusal, roots};
+
+/// Submissions taken in one transaction.
+const MOST_REQUESTS: i64 = 500;
+
+/// Takes submissions and makes their tasks.
+#[derive(Debug)]
+pub struct Outbox {
+    pub connection: Pinned,
+    pub blueprints: Blueprints,
+    pub admission: Admission,
+    pub wakes: Wakes,
+    pub patience: Patience,
+}
+
+impl Outbox {
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let result = self.pass().await;
+            match self.connection.check(result) {
+                Ok(0) => {}
+                Ok(_) => {
+                    self.patience.found();
+                    continue;
+                }
+                Err(error) => tracing::warn!(%error, "taking submissions failed; trying again"),
+            }
+            tokio::select! {
+                _ = self.wakes.wait(Topic::Requests, self.patience.wait()) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Makes the tasks of what waits, in one transaction; returns how many.
+    async fn pass(&mut self) -> db::Result<usize> {
+        let failed = |source| db::Error::new("take_requests", source);
+        let mut transaction = self.connection.get().await?.begin().await.map_err(failed)?;
+        let requests = requests::take(&mut transaction, MOST_REQUESTS).await?;
+        let mut tasks = Vec::with_capacity(requests.len());
+        for request in requests {
+            tasks.extend(self.admission.admit_submitted(request).await?);
+        }
+        if !tasks.is_empty() {
+            let routes = self
+                .blueprints
+                .routes(tasks.iter().map(|t| (t.template_id, t.priority)))
+                .await?;
+            accept::accept(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(tasks.len())
+    }
+}
+
+impl Admission {
+    /// The task of a submission; in error where it cannot run. `None` where its template has gone, which
+    /// the database does not allow.
+    async fn admit_submitted(&self, request: Request) -> db::Result<Option<NewTask>> {
+        let found = self
+            .templates
+            .find(
+                &request.namespace,
+                &request.name,
+                request.version.as_deref(),
+            )
+            .await?;
+        let Some(blueprint) = found else {
+            tracing::error!(task_uuid = %request.task_uuid, "a submission names a template that is not stored; it is dropped");
+            return Ok(None);
+        };
+        let checked = self
+            .check_context(&request.context)
+            .and_then(|context| self.schemas.check(&blueprint, context.as_str()));
+        let now = self.clock.now();
+        let roots = blueprint.graph.children(tasker_shared::graph::START).len();
+        let begin = match &checked {
+            Ok(()) => self.begin(request.run_at.filter(|at| *at > now), roots),
+            Err(_) => Begin::Failed,
+        };
+        Ok(Some(NewTask {
+            task_uuid: ids::split_step_uuid(request.task_uuid).0,
+            template_id: blueprint.template_id,
+            namespace: request.namespace,
+            name: request.name,
+            priority: request.priority,
+            sampled: false,
+            context: request.context,
+            correlation_id: if request.correlation_id.is_nil() {
+                Uuid::now_v7()
+            } else {
+                request.correlation_id
+            },
+            parent_correlation_id: request.parent_correlation_id,
+            initiator: request.initiator,
+            source_system: request.source_system,
+            reason: request.reason,
+            tags: request.tags,
+            key: None,
+            idempotency_key: request.idempotency_key,
+            options: None,
+            run_at: request.run_at,
+            created_at: request.requested_at,
+            begin,
+            failure: checked.err().as_ref().map(failure),
+        }))
+    }
+}
+
+/// What a task that cannot run says of it, as JSON text.
+fn failure(refusal: &Refusal) -> String {
+    let errors: Vec<_> = match refusal {
+        Refusal::InvalidContext(errors) => errors
+            .iter()
+            .map(|e| serde_json::json!({"pointer": e.pointer, "message": e.message}))
+            .collect(),
+        _ => Vec::new(),
+    };
+    serde_json::json!({"code": "INVALID_INPUT", "message": refusal.to_string(), "errors": errors})
+        .to_string()
+}

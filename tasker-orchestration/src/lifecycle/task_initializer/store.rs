@@ -1,0 +1,195 @@
+//! Storing tasks: a connection that takes what waits and stores it in one statement.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasker_shared::blueprints::Blueprints;
+use tasker_shared::db::accept::{self, NewTask};
+use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::wake::Throttle;
+use tasker_shared::{db, plan::Route};
+use tokio::sync::{Mutex, mpsc};
+use uuid::Uuid;
+
+use super::{Accepted, Refusal, Waiting, roots};
+
+/// Tasks stored in one statement.
+const MOST_TASKS: usize = 1_000;
+/// How often, and how far apart, storing is tried again while the database is away.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Answer = Result<Accepted, Refusal>;
+
+/// One of the connections that store tasks.
+#[derive(Debug)]
+pub struct Store {
+    connection: Pinned,
+    blueprints: Blueprints,
+    waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    throttle: Throttle,
+}
+
+impl Store {
+    pub(super) fn new(
+        connection: Pinned,
+        blueprints: Blueprints,
+        waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    ) -> Store {
+        Store {
+            connection,
+            blueprints,
+            waiting,
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Stores what waits until no more can come.
+    pub(super) async fn run(mut self) {
+        while let Some(callers) = self.next().await {
+            let (replies, tasks): (Vec<_>, Vec<_>) = callers
+                .into_iter()
+                .map(|caller| ((caller.reply, caller.tasks.len()), caller.tasks))
+                .unzip();
+            let mut answers = self.store(tasks.concat()).await.into_iter();
+            for (reply, count) in replies {
+                // A caller that has gone away does not need its answer.
+                let _ = reply.send(answers.by_ref().take(count).collect());
+            }
+        }
+    }
+
+    /// Waits for a caller, and takes with it whoever else waits.
+    async fn next(&self) -> Option<Vec<Waiting>> {
+        let mut waiting = self.waiting.lock().await;
+        let first = waiting.recv().await?;
+        let mut count = first.tasks.len();
+        let mut callers = vec![first];
+        while count < MOST_TASKS
+            && let Ok(next) = waiting.try_recv()
+        {
+            count += next.tasks.len();
+            callers.push(next);
+        }
+        Some(callers)
+    }
+
+    /// Stores tasks; where a batch fails for a reason of one of them, it is halved until that one alone
+    /// gets the error.
+    async fn store(&mut self, tasks: Vec<NewTask>) -> Vec<Answer> {
+        let mut answers = vec![Err(Refusal::OutcomeUnknown); tasks.len()];
+        let mut parts = vec![(0, tasks.len())];
+        while let Some((from, to)) = parts.pop() {
+            match self.store_together(&tasks[from..to]).await {
+                Ok(done) => answers.splice(from..to, done).for_each(drop),
+                Err(refusal @ Refusal::OutcomeUnknown) if to - from > 1 => {
+                    tracing::warn!(tasks = to - from, %refusal, "storing tasks failed; halving the batch");
+                    let middle = from + (to - from) / 2;
+                    parts.extend([(from, middle), (middle, to)]);
+                }
+                Err(refusal) => answers[from..to].fill(Err(refusal)),
+            }
+        }
+        answers
+    }
+
+    /// Stores tasks in one statement, again where the connection broke: what was stored before it did is
+    /// found by its uuid.
+    async fn store_together(&mut self, tasks: &[NewTask]) -> Result<Vec<Answer>, Refusal> {
+        let mut sent = false;
+        for attempt in 0..TRIES {
+            match self.try_store(tasks, &mut sent).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) if error.is_unavailable() || error.is_conflict() => {
+                    tracing::debug!(%error, attempt, "storing tasks failed; trying again");
+                    tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "storing tasks failed");
+                    return Err(Refusal::OutcomeUnknown);
+                }
+            }
+        }
+        Err(if sent {
+            Refusal::OutcomeUnknown
+        } else {
+            Refusal::Unavailable
+        })
+    }
+
+    async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {
+        let routes = self
+            .blueprints
+            .routes(tasks.iter().map(|t| (t.template_id, t.priority)))
+            .await?;
+        let notify = self.throttle.pass();
+        let result = self.try_on_connection(tasks, &routes, notify, sent).await;
+        self.connection.check(result)
+    }
+
+    async fn try_on_connection(
+        &mut self,
+        tasks: &[NewTask],
+        routes: &HashMap<(i32, i16), Route>,
+        notify: bool,
+        sent: &mut bool,
+    ) -> db::Result<Vec<Answer>> {
+        let connection = self.connection.get().await?;
+        let mut stored: BTreeSet<Uuid> = BTreeSet::new();
+        if *sent {
+            let uuids: Vec<Uuid> = tasks.iter().map(|t| t.task_uuid).collect();
+            stored.extend(accept::find_stored(connection, &uuids).await?);
+        }
+        *sent = true;
+        if stored.len() < tasks.len() {
+            let missing: Vec<NewTask> = tasks
+                .iter()
+                .filter(|t| !stored.contains(&t.task_uuid))
+                .cloned()
+                .collect();
+            stored
+                .extend(accept::accept(connection, &missing, &roots(tasks, routes), notify).await?);
+        }
+        let keys: Vec<(&str, &str, &str)> = tasks
+            .iter()
+            .filter(|t| !stored.contains(&t.task_uuid))
+            .filter_map(|t| {
+                Some((
+                    t.namespace.as_str(),
+                    t.name.as_str(),
+                    t.key.as_ref()?.0.as_str(),
+                ))
+            })
+            .collect();
+        let first = match keys.is_empty() {
+            true => Vec::new(),
+            false => accept::find_first_tasks(connection, &keys).await?,
+        };
+        Ok(tasks
+            .iter()
+            .map(|task| answer(task, &stored, &first))
+            .collect())
+    }
+}
+
+fn answer(task: &NewTask, stored: &BTreeSet<Uuid>, first: &[accept::FirstTask]) -> Answer {
+    if stored.contains(&task.task_uuid) {
+        return Ok(Accepted {
+            task_uuid: task.task_uuid,
+            replayed: false,
+        });
+    }
+    let (key, digest) = task.key.as_ref().ok_or(Refusal::OutcomeUnknown)?;
+    let first = first
+        .iter()
+        .find(|f| f.key == *key && f.namespace == task.namespace && f.name == task.name)
+        .ok_or(Refusal::OutcomeUnknown)?;
+    if first.digest != *digest {
+        return Err(Refusal::IdempotencyMismatch);
+    }
+    Ok(Accepted {
+        task_uuid: first.task_uuid,
+        replayed: true,
+    })
+}

@@ -1,0 +1,60 @@
+//! Rescue: steps whose worker stopped without handing in a result become messages to the owners of their
+//! shards, who put them back or give them up. A duty of the whole cluster: done by the owner of shard 0.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tasker_shared::db;
+use tasker_shared::db::workers;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often leases are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Steps taken back in one statement.
+const MOST: i64 = 500;
+/// For how long a worker that stopped is still looked after: longer than any claim takes to commit.
+const RECENT_MS: i64 = 15_000;
+
+/// The rescuer.
+#[derive(Debug)]
+pub struct Rescue {
+    pub pool: PgPool,
+    pub shards: watch::Receiver<Vec<i16>>,
+}
+
+impl Rescue {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if self.shards.borrow().contains(&0)
+                && let Err(error) = self.pass().await
+            {
+                tracing::warn!(%error, "rescuing steps failed; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn pass(&self) -> db::Result<()> {
+        let stopped = workers::expire(&self.pool, RECENT_MS).await?;
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        loop {
+            let rescued = workers::rescue(&self.pool, &stopped, MOST).await?;
+            if rescued > 0 {
+                tracing::warn!(
+                    steps = rescued,
+                    "steps taken back from workers that stopped"
+                );
+            }
+            if rescued < MOST {
+                return Ok(());
+            }
+        }
+    }
+}

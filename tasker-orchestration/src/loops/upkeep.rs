@@ -1,0 +1,50 @@
+//! Upkeep: partitions made ahead, answers of old controls removed. A duty of the whole cluster: done by the
+//! owner of shard 0.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tasker_shared::clock::Clock;
+use tasker_shared::db;
+use tasker_shared::db::upkeep;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// How far ahead partitions are made.
+const WEEKS_AHEAD: i32 = 4;
+
+/// The caretaker.
+#[derive(Debug)]
+pub struct Upkeep {
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub shards: watch::Receiver<Vec<i16>>,
+}
+
+impl Upkeep {
+    /// Works until `stop`, from the moment this server owns its first shards.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let duty = self.shards.borrow_and_update().contains(&0);
+            if duty && let Err(error) = self.pass().await {
+                tracing::warn!(%error, "upkeep failed; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                _ = self.shards.changed(), if !duty => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn pass(&self) -> db::Result<()> {
+        let made = upkeep::ensure_partitions(&self.pool, self.clock.now(), WEEKS_AHEAD).await?;
+        if made > 0 {
+            tracing::info!(partitions = made, "partitions made");
+        }
+        upkeep::delete_old_controls(&self.pool).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,358 @@
+//! The orchestration server: its connections, its loops and its API, from start to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tasker_shared::blueprints::Blueprints;
+use tasker_shared::clock::Clock;
+use tasker_shared::config::{Config, Loaded};
+use tasker_shared::db;
+use tasker_shared::db::pool::{BadUrl, Pinned, Target};
+use tasker_shared::db::wake::{self, Patience, Topic, Wakes};
+use tasker_shared::plan::advance::Rules;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::lifecycle::Progress;
+use crate::lifecycle::admission::Schemas;
+use crate::lifecycle::control::Controls;
+use crate::lifecycle::registry::{ApplyError, Templates};
+use crate::lifecycle::result_processor::{Parts, ResultProcessor};
+use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
+use crate::loops::delayed::Timer;
+use crate::loops::rescue::Rescue;
+use crate::loops::shards::Owner;
+use crate::loops::upkeep::Upkeep;
+use crate::web;
+
+/// Topics that a server is woken for.
+const TOPICS: &[Topic] = &[Topic::Results, Topic::Requests, Topic::Controls];
+/// Children told of one step's end at once, and roots of a task enqueued with it: large enough that most
+/// fan-outs are one go, small enough that no transaction is long.
+const SLICE: usize = 1_000;
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no database is configured; set DATABASE_URL, or database.url in the configuration")]
+    NoDatabase,
+    #[error(transparent)]
+    Url(#[from] BadUrl),
+    #[error(transparent)]
+    Migrate(#[from] db::migrate::Error),
+    #[error("the database cannot be prepared: {0}")]
+    Prepare(#[from] db::Error),
+    #[error(
+        "cannot listen on {address}: {source}; choose another address with --listen or server.listen"
+    )]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("{}: {source}", path.display())]
+    ReadTemplates {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{file}: {source}{}", faults(source))]
+    ApplyTemplate { file: String, source: ApplyError },
+    #[error("the server's address cannot be served: {0}")]
+    Serve(std::io::Error),
+}
+
+fn faults(error: &ApplyError) -> String {
+    match error {
+        ApplyError::Invalid(faults) => faults.iter().map(|fault| format!("\n  {fault}")).collect(),
+        _ => String::new(),
+    }
+}
+
+/// A server that has started: it answers and works from `run_until` on.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    state: web::State,
+    loops: Loops,
+    shutdown_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Loops {
+    owner: Owner,
+    results: ResultProcessor,
+    outbox: Outbox,
+    timer: Timer,
+    rescue: Rescue,
+    upkeep: Upkeep,
+    stores: task_initializer::Workers,
+    listen: Option<(Target, Wakes)>,
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+struct Targets {
+    target: Target,
+    /// Without a pooler between.
+    direct: Target,
+    pool: PgPool,
+}
+
+impl Server {
+    /// Connects, migrates where `migrate` says so, stores the templates of the configured directory and
+    /// binds the address.
+    pub async fn start(loaded: Loaded, migrate: bool) -> Result<Server, Error> {
+        let config = &loaded.config;
+        let targets = Targets::of(config)?;
+        if migrate {
+            db::migrate::run(&targets.direct).await?;
+        }
+        let limit = i64::try_from(config.limits.max_context_bytes).unwrap_or(i64::MAX);
+        db::upkeep::set_setting(&targets.pool, "limits.max_context_bytes", limit).await?;
+        let blueprints = Blueprints::new(targets.pool.clone(), &loaded.environment);
+        let templates = Templates::new(
+            targets.target.clone(),
+            targets.pool.clone(),
+            config.limits.max_steps_per_task,
+            blueprints.clone(),
+        );
+        if let Some(directory) = &config.server.templates {
+            apply_directory(&templates, directory).await?;
+        }
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        Server::assemble(loaded, targets, blueprints, templates, listener)
+    }
+
+    fn assemble(
+        loaded: Loaded,
+        targets: Targets,
+        blueprints: Blueprints,
+        templates: Templates,
+        listener: TcpListener,
+    ) -> Result<Server, Error> {
+        let config = loaded.config.clone();
+        let address = listener.local_addr().map_err(Error::Serve)?;
+        let (clock, wakes, server) = (Clock::default(), Wakes::default(), Uuid::now_v7());
+        let (owned, shards) = watch::channel(Vec::new());
+        let interval = Duration::from_millis(config.server.poll_interval_ms);
+        let progress: Arc<Progress> = Arc::default();
+        let delayed: Arc<Notify> = Arc::default();
+        let admission = Admission {
+            templates: templates.clone(),
+            schemas: Schemas::default(),
+            clock: clock.clone(),
+            max_context_bytes: config.limits.max_context_bytes,
+            roots_at_once: SLICE,
+        };
+        let (initializer, stores) = TaskInitializer::new(
+            admission.clone(),
+            &targets.target,
+            &blueprints,
+            config.channels.submissions,
+            config.server.submit_connections as usize,
+        );
+        let results = ResultProcessor::new(Parts {
+            server,
+            connection: Pinned::new(targets.target.batches()),
+            blueprints: blueprints.clone(),
+            shards: shards.clone(),
+            rules: rules(&config),
+            batch: config.server.advance_batch as usize,
+            wakes: wakes.clone(),
+            patience: Patience::new(interval),
+            delayed: Arc::clone(&delayed),
+            progress: Arc::clone(&progress),
+        });
+        let pool = targets.pool.clone();
+        let loops = Loops {
+            owner: Owner {
+                pool: pool.clone(),
+                server,
+                name: format!("{}@{address}", std::process::id()),
+                owned,
+            },
+            results,
+            outbox: Outbox {
+                connection: Pinned::new(targets.target.acceptance()),
+                blueprints: blueprints.clone(),
+                admission,
+                wakes: wakes.clone(),
+                patience: Patience::new(interval),
+            },
+            timer: Timer {
+                pool: pool.clone(),
+                shards: shards.clone(),
+                delayed,
+                wakes: wakes.clone(),
+                interval,
+            },
+            rescue: Rescue {
+                pool: pool.clone(),
+                shards: shards.clone(),
+            },
+            upkeep: Upkeep {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                shards: shards.clone(),
+            },
+            stores,
+            listen: config
+                .database
+                .listen
+                .then(|| (targets.direct.clone(), wakes.clone())),
+        };
+        let controls = Controls::new(
+            pool.clone(),
+            wakes,
+            Duration::from_millis(config.server.control_timeout_ms),
+            config.limits.max_result_bytes,
+        );
+        Ok(Server {
+            address,
+            listener,
+            state: web::State::new(web::Parts {
+                pool,
+                loaded,
+                initializer,
+                controls,
+                templates,
+                blueprints,
+                clock,
+                progress,
+                shards,
+            }),
+            loops,
+            shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
+        })
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers and works until `shutdown`; then takes no more requests, ends what runs, and hands its shards
+    /// over.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let (working, serving) = (CancellationToken::new(), CancellationToken::new());
+        let loops = TaskTracker::new();
+        loops.spawn(self.loops.owner.run(working.clone()));
+        loops.spawn(self.loops.results.run(working.clone()));
+        loops.spawn(self.loops.outbox.run(working.clone()));
+        loops.spawn(self.loops.timer.run(working.clone()));
+        loops.spawn(self.loops.rescue.run(working.clone()));
+        loops.spawn(self.loops.upkeep.run(working.clone()));
+        if let Some((target, wakes)) = self.loops.listen {
+            loops.spawn(wake::listen(target, TOPICS, wakes, working.clone()));
+        }
+        let stores = tokio::spawn(self.loops.stores.run());
+        let health = self.state.health().clone();
+        let stop_serving = serving.clone();
+        let router = web::router(self.state, serving.clone());
+        let serve = axum::serve(self.listener, router)
+            .with_graceful_shutdown(async move { stop_serving.cancelled().await });
+        let serve = tokio::spawn(serve.into_future());
+        tracing::info!(address = %self.address, "listening");
+
+        shutdown.await;
+        tracing::info!("stopping");
+        health.stopping();
+        serving.cancel();
+        // What was accepted is stored before the loops stop: the stores end with the last request.
+        let served = tokio::time::timeout(self.shutdown_timeout, async {
+            let served = serve.await;
+            let _ = stores.await;
+            served
+        })
+        .await;
+        working.cancel();
+        loops.close();
+        if tokio::time::timeout(self.shutdown_timeout, loops.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "loops did not stop in time; what they did is taken up by the next server"
+            );
+        }
+        tracing::info!("stopped");
+        match served {
+            Ok(Ok(served)) => served.map_err(Error::Serve),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Targets {
+    fn of(config: &Config) -> Result<Targets, Error> {
+        let database = &config.database;
+        let url = database.url.as_ref().ok_or(Error::NoDatabase)?;
+        let timeout = Duration::from_millis(database.connect_timeout_ms);
+        let target = Target::parse(url.expose(), "tasker-server", timeout)?;
+        let direct = match &database.direct_url {
+            Some(url) => Target::parse(url.expose(), "tasker-server", timeout)?,
+            None => target.clone(),
+        };
+        let pool = target.pool(database.max_connections);
+        Ok(Targets {
+            target,
+            direct,
+            pool,
+        })
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        slice: SLICE,
+        children: 2 * SLICE,
+        max_lost: i32::try_from(config.limits.max_lost_leases).unwrap_or(i32::MAX),
+    }
+}
+
+/// Stores every template file of a directory and those below it, in the order of their paths.
+async fn apply_directory(templates: &Templates, directory: &Path) -> Result<(), Error> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::ReadTemplates { path, source }
+    };
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).map_err(unreadable(&directory))? {
+            let path = entry.map_err(unreadable(&directory))?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    for path in files {
+        let source = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        let file = path.display().to_string();
+        match templates.apply(&source, &file).await {
+            Ok(applied) if applied.created => {
+                tracing::info!(
+                    namespace = applied.namespace,
+                    name = applied.name,
+                    version = applied.version,
+                    "template stored"
+                );
+            }
+            Ok(_) => {}
+            Err(source) => return Err(Error::ApplyTemplate { file, source }),
+        }
+    }
+    Ok(())
+}
