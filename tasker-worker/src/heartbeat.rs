@@ -70,7 +70,14 @@ impl Heartbeat {
         let busy = i32::try_from(self.running.count()).unwrap_or(i32::MAX);
         let tasks = self.running.tasks();
         let registration = &self.registration;
-        let beat = workers::beat(&self.pool, registration.worker, registration.lease_ms, busy, &tasks).await?;
+        let beat = workers::beat(
+            &self.pool,
+            registration.worker,
+            registration.lease_ms,
+            busy,
+            &tasks,
+        )
+        .await?;
         if beat.alive {
             self.progress.renewed(self.clock.now());
             self.running.stop_tasks(&beat.cancelled);

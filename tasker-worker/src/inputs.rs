@@ -32,17 +32,25 @@ impl Results {
     ) -> Result<Results, StepError> {
         let parents = blueprint.graph.parents(step.step_no);
         let left = limit_bytes.saturating_sub(step.context.len());
-        let rows: Vec<(i32, Option<String>)> = if parents.len() > claim::PARENTS_WITH_CLAIM as usize {
+        let rows: Vec<(i32, Option<String>)> = if parents.len() > claim::PARENTS_WITH_CLAIM as usize
+        {
             read(pool, step.task_uuid, parents, left).await?
         } else {
             let numbers = step.parents.iter().flatten().copied();
-            numbers.zip(step.results.iter().flatten().cloned()).collect()
+            numbers
+                .zip(step.results.iter().flatten().cloned())
+                .collect()
         };
-        let bytes: usize = rows.iter().map(|(_, result)| result.as_ref().map_or(0, String::len)).sum();
+        let bytes: usize = rows
+            .iter()
+            .map(|(_, result)| result.as_ref().map_or(0, String::len))
+            .sum();
         if bytes > left {
             return Err(too_large(bytes + step.context.len(), limit_bytes));
         }
-        let result = |(number, text): (i32, Option<String>)| (number, text.as_deref().unwrap_or("null").into());
+        let result = |(number, text): (i32, Option<String>)| {
+            (number, text.as_deref().unwrap_or("null").into())
+        };
         Ok(Results(rows.into_iter().map(result).collect()))
     }
 }
@@ -86,7 +94,10 @@ pub(crate) fn context(
         .iter()
         .map(|number| {
             let result = results.0.get(number).cloned();
-            (graph.name(*number).into(), result.unwrap_or_else(|| "null".into()))
+            (
+                graph.name(*number).into(),
+                result.unwrap_or_else(|| "null".into()),
+            )
         })
         .collect();
     let definition = blueprint.step(step.step_no);
@@ -148,7 +159,12 @@ impl Ancestors for FromDatabase {
                 .into_iter()
                 .map(|(number, text)| (number, text.as_deref().unwrap_or("null").into()))
                 .collect();
-            let result = |number| by_number.get(number).cloned().unwrap_or_else(|| "null".into());
+            let result = |number| {
+                by_number
+                    .get(number)
+                    .cloned()
+                    .unwrap_or_else(|| "null".into())
+            };
             Ok(numbers.iter().map(result).collect())
         })
     }

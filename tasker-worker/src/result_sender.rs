@@ -45,7 +45,11 @@ pub(crate) struct Sender {
 }
 
 /// A channel for `capacity` results and the loop at its end.
-pub(crate) fn channel(capacity: usize, connection: Pinned, progress: Arc<Progress>) -> (Results, Sender) {
+pub(crate) fn channel(
+    capacity: usize,
+    connection: Pinned,
+    progress: Arc<Progress>,
+) -> (Results, Sender) {
     let (sender, receiver) = mpsc::channel(capacity);
     let results = Results {
         channel: sender,
@@ -80,10 +84,14 @@ impl Sender {
     pub(crate) async fn run(mut self) {
         let mut waiting = Vec::with_capacity(MOST);
         while self.channel.recv_many(&mut waiting, MOST).await > 0 {
-            self.progress.set_results_waiting(self.channel.len() + waiting.len());
+            self.progress
+                .set_results_waiting(self.channel.len() + waiting.len());
             let mut by_worker: BTreeMap<Uuid, Vec<Ended>> = BTreeMap::new();
             for finished in waiting.drain(..) {
-                by_worker.entry(finished.worker).or_default().push(finished.ended);
+                by_worker
+                    .entry(finished.worker)
+                    .or_default()
+                    .push(finished.ended);
             }
             for (worker, ended) in by_worker {
                 self.hand_in(worker, ended).await;
@@ -99,7 +107,10 @@ impl Sender {
         while let Some(mut part) = parts.pop() {
             match self.try_until_reached(worker, &part).await {
                 Ok(counted) if counted < part.len() => {
-                    tracing::warn!(results = part.len() - counted, "results came too late: their steps are somebody else's");
+                    tracing::warn!(
+                        results = part.len() - counted,
+                        "results came too late: their steps are somebody else's"
+                    );
                 }
                 Ok(_) => {}
                 Err(error) if part.len() > 1 => {
@@ -146,7 +157,8 @@ impl Sender {
 
 /// The failure of a step whose result the database refuses.
 fn unstorable(ended: Ended, error: &db::Error) -> Ended {
-    let failure = StepError::permanent(format!("the result cannot be stored: {error}")).with_type("result_invalid");
+    let failure = StepError::permanent(format!("the result cannot be stored: {error}"))
+        .with_type("result_invalid");
     Ended {
         outcome: Outcome::Permanent,
         result: None,

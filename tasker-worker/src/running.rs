@@ -58,7 +58,10 @@ impl Running {
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, (u64, HashMap<u64, Entry>)> {
-        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a step.
@@ -108,7 +111,9 @@ impl Running {
 
     /// Stops the steps of these tasks.
     pub(crate) fn stop_tasks(&self, tasks: &[Uuid]) {
-        self.stop(Stop::TaskCancelled, |entry| tasks.contains(&entry.task_uuid));
+        self.stop(Stop::TaskCancelled, |entry| {
+            tasks.contains(&entry.task_uuid)
+        });
     }
 
     /// Stops every step.
@@ -156,7 +161,10 @@ mod tests {
     #[tokio::test]
     async fn a_step_leaves_when_its_slot_is_dropped() {
         let running = Running::new(2, Arc::default());
-        let (first, second) = (running.enter(Uuid::from_u128(1)), running.enter(Uuid::from_u128(2)));
+        let (first, second) = (
+            running.enter(Uuid::from_u128(1)),
+            running.enter(Uuid::from_u128(2)),
+        );
         assert_eq!((running.count(), running.free()), (2, 0));
         drop(first);
         running.freed().await;
@@ -168,7 +176,10 @@ mod tests {
     #[test]
     fn only_the_steps_of_cancelled_tasks_stop_and_the_first_reason_counts() {
         let running = Running::new(2, Arc::default());
-        let (one, other) = (running.enter(Uuid::from_u128(1)), running.enter(Uuid::from_u128(2)));
+        let (one, other) = (
+            running.enter(Uuid::from_u128(1)),
+            running.enter(Uuid::from_u128(2)),
+        );
         running.stop_tasks(&[Uuid::from_u128(1)]);
         assert!(one.cancellation().is_cancelled() && !other.cancellation().is_cancelled());
         running.stop_all(Stop::LeaseLost);

@@ -23,8 +23,16 @@ impl Schemas {
     }
 
     /// Checks a result (JSON text).
-    pub(crate) fn check(&self, blueprint: &Blueprint, step_no: i32, result: &str) -> Result<(), StepError> {
-        let Some(schema) = blueprint.step(step_no).and_then(|s| s.result_schema.as_ref()) else {
+    pub(crate) fn check(
+        &self,
+        blueprint: &Blueprint,
+        step_no: i32,
+        result: &str,
+    ) -> Result<(), StepError> {
+        let Some(schema) = blueprint
+            .step(step_no)
+            .and_then(|s| s.result_schema.as_ref())
+        else {
             return Ok(());
         };
         let compile = || jsonschema::validator_for(schema).ok().map(Arc::new);
@@ -32,8 +40,8 @@ impl Schemas {
             return Ok(());
         };
         let invalid = |message: String| StepError::permanent(message).with_type("result_invalid");
-        let value: serde_json::Value =
-            serde_json::from_str(result).map_err(|error| invalid(format!("the result is not JSON: {error}")))?;
+        let value: serde_json::Value = serde_json::from_str(result)
+            .map_err(|error| invalid(format!("the result is not JSON: {error}")))?;
         let errors: Vec<String> = validator
             .iter_errors(&value)
             .take(MOST_ERRORS)
@@ -45,6 +53,9 @@ impl Schemas {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(invalid(format!("the result breaks the step's result_schema: {}", errors.join("; "))))
+        Err(invalid(format!(
+            "the result breaks the step's result_schema: {}",
+            errors.join("; ")
+        )))
     }
 }

@@ -86,7 +86,11 @@ impl Claim {
     /// Claims once; says whether there was anything.
     async fn pass(&mut self) -> db::Result<bool> {
         let now = Instant::now();
-        if self.lanes.looked_up.is_none_or(|at| now.duration_since(at) >= LANES) {
+        if self
+            .lanes
+            .looked_up
+            .is_none_or(|at| now.duration_since(at) >= LANES)
+        {
             let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
             self.lanes.replace(lanes, now);
         }
@@ -110,7 +114,8 @@ impl Claim {
 
 impl Lanes {
     fn replace(&mut self, lanes: Vec<Lane>, now: Instant) {
-        self.cursors.retain(|lane, _| lanes.iter().any(|l| l.lane == *lane));
+        self.cursors
+            .retain(|lane, _| lanes.iter().any(|l| l.lane == *lane));
         self.lanes = lanes;
         self.looked_up = Some(now);
     }
@@ -124,11 +129,17 @@ impl Lanes {
         self.turn = self.turn.wrapping_add(1);
         let mut takes = Vec::with_capacity(self.lanes.len());
         for lanes in self.lanes.chunk_by(|a, b| a.priority == b.priority) {
-            let active = lanes.iter().filter(|l| self.active.contains(&l.lane)).count();
+            let active = lanes
+                .iter()
+                .filter(|l| self.active.contains(&l.lane))
+                .count();
             let share = i64::try_from(free.div_ceil(active.max(1))).unwrap_or(i64::MAX);
             let first = self.turn % lanes.len();
             for lane in lanes[first..].iter().chain(&lanes[..first]) {
-                let cursor = self.cursors.entry(lane.lane).or_insert_with(|| Cursor::new(now));
+                let cursor = self
+                    .cursors
+                    .entry(lane.lane)
+                    .or_insert_with(|| Cursor::new(now));
                 takes.push(Take {
                     lane: lane.lane,
                     behind: cursor.behind(now),

@@ -61,7 +61,10 @@ impl Executor {
                 (step, slot)
             })
             .collect();
-        let found = self.blueprints.get(steps.iter().map(|(s, _)| s.template_id)).await;
+        let found = self
+            .blueprints
+            .get(steps.iter().map(|(s, _)| s.template_id))
+            .await;
         for (step, slot) in steps {
             let blueprint = match &found {
                 Ok(blueprints) => blueprints.get(&step.template_id).cloned(),
@@ -73,13 +76,20 @@ impl Executor {
     }
 
     /// Runs a step to its end and hands that in. The slot is free when the result is on its way.
-    async fn run(&self, worker: Uuid, step: Claimed, slot: Slot, blueprint: Option<Arc<Blueprint>>) {
+    async fn run(
+        &self,
+        worker: Uuid,
+        step: Claimed,
+        slot: Slot,
+        blueprint: Option<Arc<Blueprint>>,
+    ) {
         let started_at = self.clock.now();
         let end = match blueprint {
             Some(blueprint) => self.attempt(&step, &slot, &blueprint).await,
             None => End::Failure(
                 Outcome::Released,
-                StepError::retryable("the step's template could not be read").with_type("database_error"),
+                StepError::retryable("the step's template could not be read")
+                    .with_type("database_error"),
             ),
         };
         if slot.why() == Some(Stop::LeaseLost) {
@@ -105,24 +115,35 @@ impl Executor {
         let Some(handler) = self.registry.get(&definition.handler.callable) else {
             return End::Failure(
                 Outcome::Released,
-                StepError::retryable("this worker has no such handler").with_type("handler_not_found"),
+                StepError::retryable("this worker has no such handler")
+                    .with_type("handler_not_found"),
             );
         };
         let timeout = definition
             .timeout_seconds
             .map_or(self.default_timeout, |s| Duration::from_secs(u64::from(s)));
         let deadline = Instant::now() + timeout;
-        let results = match Results::of(step, blueprint, &self.pool, self.limits.max_input_bytes).await {
-            Ok(results) => results,
-            Err(failure) => return failed(failure),
-        };
-        let context = inputs::context(self, step, blueprint, results, deadline, slot.cancellation().clone());
+        let results =
+            match Results::of(step, blueprint, &self.pool, self.limits.max_input_bytes).await {
+                Ok(results) => results,
+                Err(failure) => return failed(failure),
+            };
+        let context = inputs::context(
+            self,
+            step,
+            blueprint,
+            results,
+            deadline,
+            slot.cancellation().clone(),
+        );
         let end = self.call(handler, context, slot, deadline, timeout).await;
         match end {
-            End::Success(result) => match self.schemas.check(blueprint, step.step_no, result.as_str()) {
-                Ok(()) => End::Success(result),
-                Err(failure) => failed(failure),
-            },
+            End::Success(result) => {
+                match self.schemas.check(blueprint, step.step_no, result.as_str()) {
+                    Ok(()) => End::Success(result),
+                    Err(failure) => failed(failure),
+                }
+            }
             failure => failure,
         }
     }
@@ -157,7 +178,8 @@ impl Executor {
         match slot.why() {
             Some(Stop::Drained) => End::Failure(
                 Outcome::Released,
-                StepError::retryable("the worker stopped before the handler was done").with_type("released"),
+                StepError::retryable("the worker stopped before the handler was done")
+                    .with_type("released"),
             ),
             Some(Stop::TaskCancelled) => End::Failure(
                 Outcome::Cancelled,

@@ -38,6 +38,8 @@ const HAND_BACK: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error("the configuration is wrong:\n{0}")]
     Config(#[from] config::Error),
+    #[error(transparent)]
+    Logging(#[from] logging::InitError),
     #[error("no database is configured; set DATABASE_URL, or database.url in the configuration")]
     NoDatabase,
     #[error(transparent)]
@@ -46,7 +48,9 @@ pub enum Error {
     Migrate(#[from] db::migrate::Error),
     #[error("the worker cannot take its lease: {0}")]
     Lease(#[from] db::Error),
-    #[error("cannot listen on {address}: {source}; choose another address with --listen or worker.listen")]
+    #[error(
+        "cannot listen on {address}: {source}; choose another address with --listen or worker.listen"
+    )]
     Listen {
         address: SocketAddr,
         source: std::io::Error,
@@ -90,15 +94,16 @@ struct Loops {
 impl Worker {
     /// A worker by the configuration files and the environment; logging is set up too.
     pub fn from_env() -> Result<Worker, Error> {
-        let loaded = Config::load()?;
-        logging::init(loaded.config.logging.format, loaded.config.logging.level);
-        Ok(Worker::new(loaded))
+        Worker::from_env_with(&[])
     }
 
     /// The same with what the command line says, which wins.
     pub fn from_env_with(arguments: &[Argument]) -> Result<Worker, Error> {
         let loaded = Config::load_with(arguments)?;
-        logging::init(loaded.config.logging.format, loaded.config.logging.level);
+        logging::init(
+            loaded.config.logging.format,
+            loaded.config.logging.level.as_str(),
+        )?;
         Ok(Worker::new(loaded))
     }
 
@@ -135,7 +140,10 @@ impl Worker {
     #[must_use]
     pub fn built_in_handlers(mut self) -> Worker {
         let worker = &self.loaded.config.worker;
-        let command = worker.handlers.command.unwrap_or(worker.listen.ip().is_loopback());
+        let command = worker
+            .handlers
+            .command
+            .unwrap_or(worker.listen.ip().is_loopback());
         handlers::built_in(&mut self.registry, command);
         self
     }
@@ -164,7 +172,13 @@ impl Worker {
         self.assemble(target, direct, pool, listener).await
     }
 
-    async fn assemble(self, target: Target, direct: Target, pool: PgPool, listener: TcpListener) -> Result<Started, Error> {
+    async fn assemble(
+        self,
+        target: Target,
+        direct: Target,
+        pool: PgPool,
+        listener: TcpListener,
+    ) -> Result<Started, Error> {
         let config = &self.loaded.config;
         let clock = Clock::default();
         let progress: Arc<Progress> = Arc::default();
@@ -253,7 +267,9 @@ impl Worker {
 
     /// Starts, and works until SIGTERM or SIGINT; then drains.
     pub async fn run(self) -> Result<(), Error> {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Signals)?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(Error::Signals)?;
         let started = self.start().await?;
         started
             .run_until(async move {
@@ -275,9 +291,21 @@ impl Started {
     /// Works until `shutdown`, then drains: claims no more, lets running steps end within the drain time,
     /// hands the others back, sends what is left and ends the lease.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let (claiming, serving, beating) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (claiming, serving, beating) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
         let loops = TaskTracker::new();
-        let Loops { claim, sender, heartbeat, listen, running, progress, drain_timeout } = self.loops;
+        let Loops {
+            claim,
+            sender,
+            heartbeat,
+            listen,
+            running,
+            progress,
+            drain_timeout,
+        } = self.loops;
         if let Some((target, wakes)) = listen {
             progress.set_listening(true);
             loops.spawn(wake::listen(target, TOPICS, wakes, beating.clone()));
@@ -321,7 +349,10 @@ async fn drain(running: &Running, timeout: Duration) {
     if tokio::time::timeout(timeout, empty).await.is_ok() {
         return;
     }
-    tracing::warn!(running = running.count(), "the drain time is over; handing back what still runs");
+    tracing::warn!(
+        running = running.count(),
+        "the drain time is over; handing back what still runs"
+    );
     running.stop_all(Stop::Drained);
     let handed_back = async {
         while running.count() > 0 {
@@ -329,6 +360,9 @@ async fn drain(running: &Running, timeout: Duration) {
         }
     };
     if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
-        tracing::error!(running = running.count(), "handlers do not stop; their steps go back when the lease runs out");
+        tracing::error!(
+            running = running.count(),
+            "handlers do not stop; their steps go back when the lease runs out"
+        );
     }
 }
