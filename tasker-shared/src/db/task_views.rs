@@ -120,6 +120,8 @@ statements! {
            LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = s.lane AND r.id = s.message_id
           WHERE s.task_uuid BETWEEN $3 AND $4
           GROUP BY 1, 2";
+    TEMPLATE_IDS, "list_template_ids" =
+        "SELECT template_id FROM tasker.templates WHERE ($1::text IS NULL OR namespace = $1) AND ($2::text IS NULL OR name = $2)";
     FIND_REQUEST, "find_request" =
         "SELECT id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
                 idempotency_key, initiator, source_system, reason, tags, run_at, requested_at
@@ -147,6 +149,16 @@ pub async fn get(pool: &PgPool, tasks: &[Uuid]) -> Result<Vec<TaskRow>> {
 /// The task of this uuid.
 pub async fn find(pool: &PgPool, task_uuid: Uuid) -> Result<Option<TaskRow>> {
     Ok(get(pool, &[task_uuid]).await?.pop())
+}
+
+/// The templates of a namespace, of a name, or of both.
+pub async fn template_ids(
+    pool: &PgPool,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> Result<Vec<i32>> {
+    let query = sqlx::query_scalar(TEMPLATE_IDS.sql).bind(namespace).bind(name);
+    TEMPLATE_IDS.run(query.fetch_all(pool)).await
 }
 
 /// The submission of this uuid that is not a task yet.

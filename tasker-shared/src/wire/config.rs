@@ -100,7 +100,7 @@ pub struct MessagingConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ConfigEntry {
     pub key: String,
-    /// As it would be written in a file; secrets masked.
+    /// As it would be written in a file, secrets masked; empty where it has no value.
     pub value: String,
     /// `default`, a file, or an environment variable.
     pub source: String,

@@ -1,0 +1,131 @@
+//! What is around every route: the request id, a bound on requests at once and on their time, panics caught, and
+//! every error in one shape.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::App;
+use super::error::ApiError;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longer ids of clients are replaced.
+const LONGEST_ID: usize = 128;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Puts the layers around `router`, the last one outermost.
+pub(super) fn around(router: Router<App>, app: App) -> Router<App> {
+    router
+        .layer(from_fn_with_state(app.clone(), bound_time))
+        .layer(from_fn_with_state(app, bound_number))
+        .layer(from_fn(catch_panic))
+        .layer(from_fn(one_shape))
+        .layer(from_fn(identify))
+}
+
+/// Gives the request its id, the client's where it is usable, and the response the same; logs what it took.
+async fn identify(request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(|id| is_usable(id));
+    let id = given.cloned().unwrap_or_else(new_id);
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let began = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| {
+        tracing::debug!(
+            status = response.status().as_u16(),
+            took_ms,
+            "request answered"
+        )
+    });
+    response
+}
+
+fn is_usable(id: &HeaderValue) -> bool {
+    (1..=LONGEST_ID).contains(&id.len()) && id.to_str().is_ok()
+}
+
+fn new_id() -> HeaderValue {
+    let id = Uuid::now_v7().to_string();
+    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// An error that some library answered in a shape of its own.
+async fn one_shape(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !is_error || is_json {
+        return response;
+    }
+    let reason = status.canonical_reason().unwrap_or("the request failed");
+    let code = match status {
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        _ if status.is_server_error() => "INTERNAL_ERROR",
+        _ => "BAD_REQUEST",
+    };
+    ApiError::new(status, code, reason).into_response()
+}
+
+async fn catch_panic(request: Request, next: Next) -> Response {
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    response.unwrap_or_else(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        ApiError::internal("panic", &said).into_response()
+    })
+}
+
+/// Health is told also when nothing more can be served.
+async fn bound_number(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with("/health") {
+        return next.run(request).await;
+    }
+    match app.requests.try_acquire() {
+        Ok(_served) => next.run(request).await,
+        Err(_) => {
+            let most = app.loaded.config.server.max_concurrent_requests;
+            let message = format!(
+                "{most} requests are being served (server.max_concurrent_requests); try again"
+            );
+            ApiError::busy(message, RETRY_AFTER).into_response()
+        }
+    }
+}
+
+async fn bound_time(State(app): State<App>, request: Request, next: Next) -> Response {
+    let most = app.loaded.config.server.request_timeout_ms;
+    match tokio::time::timeout(Duration::from_millis(most), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "TIMEOUT",
+            format!("the request was not done within {most} ms (server.request_timeout_ms); whether it took effect is not known"),
+        )
+        .into_response(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Submitting many tasks at once.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use tasker_shared::wire::{
+    ErrorResponse, RawJson, TaskBatchItem, TaskBatchRequest, TaskBatchResponse, TaskRequest,
+};
+
+use super::App;
+use super::error::ApiError;
+use super::extract::{Body, parse};
+use crate::lifecycle::admission::Refusal;
+use crate::lifecycle::task_initializer::Accepted;
+
+/// The body, its requests not looked at yet: one that is wrong does not spoil the others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    tasks: Vec<RawJson>,
+}
+
+/// Submits many tasks. Each is judged on its own; the good ones are committed together.
+#[utoipa::path(
+    post, path = "/v1/tasks/batch", tag = "tasks",
+    request_body = TaskBatchRequest,
+    responses(
+        (status = 200, body = TaskBatchResponse, description = "What became of each, in the same order"),
+        (status = 400, body = ErrorResponse, description = "The body is wrong, or has more tasks than limits.max_batch_tasks"),
+        (status = 413, body = ErrorResponse, description = "A limit is exceeded"),
+    )
+)]
+pub(super) async fn create_batch(
+    State(app): State<App>,
+    Body(batch): Body<Batch>,
+) -> Result<Json<TaskBatchResponse>, ApiError> {
+    let most = app.loaded.config.limits.max_batch_tasks;
+    if batch.tasks.len() > most {
+        return Err(ApiError::bad_request(format!(
+            "the batch has {} tasks; limits.max_batch_tasks allows {most}",
+            batch.tasks.len()
+        ))
+        .with("limit", "limits.max_batch_tasks"));
+    }
+    let mut good = Vec::with_capacity(batch.tasks.len());
+    let mut answers: Vec<Option<ApiError>> = Vec::with_capacity(batch.tasks.len());
+    for task in &batch.tasks {
+        match parse::<TaskRequest>(task.get().as_bytes(), "") {
+            Ok(request) => {
+                good.push(request);
+                answers.push(None);
+            }
+            Err(error) => answers.push(Some(error)),
+        }
+    }
+    let mut submitted = app.initializer.submit(good).await.into_iter();
+    let results = answers
+        .into_iter()
+        .map(|refused| match refused {
+            Some(error) => item(Err(error)),
+            None => item(
+                submitted
+                    .next()
+                    .unwrap_or(Err(Refusal::OutcomeUnknown))
+                    .map_err(ApiError::from),
+            ),
+        })
+        .collect();
+    Ok(Json(TaskBatchResponse { results }))
+}
+
+fn item(answer: Result<Accepted, ApiError>) -> TaskBatchItem {
+    match answer {
+        Ok(accepted) => TaskBatchItem {
+            status: if accepted.replayed { 200 } else { 201 },
+            task_uuid: Some(accepted.task_uuid),
+            error: None,
+        },
+        Err(error) => TaskBatchItem {
+            status: error.status().as_u16(),
+            task_uuid: None,
+            error: Some(error.body()),
+        },
+    }
+}

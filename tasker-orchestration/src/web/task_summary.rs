@@ -1,0 +1,28 @@
+//! A task with its template, for programs that draw it.
+
+use axum::Json;
+use axum::extract::State;
+use tasker_shared::wire::{ErrorResponse, TaskSummaryResponse};
+
+use super::App;
+use super::error::ApiError;
+use super::extract::TaskPath;
+use super::view::Results;
+
+/// Summarises a task.
+#[utoipa::path(
+    get, path = "/v1/tasks/{task_uuid}/summary", tag = "tasks",
+    params(("task_uuid" = uuid::Uuid, Path)),
+    responses(
+        (status = 200, body = TaskSummaryResponse),
+        (status = 404, body = ErrorResponse, description = "No such task"),
+    )
+)]
+pub(super) async fn summary(
+    State(app): State<App>,
+    TaskPath(task_uuid): TaskPath,
+) -> Result<Json<TaskSummaryResponse>, ApiError> {
+    Ok(Json(
+        app.task_view(task_uuid, Results::Without).await?.summary(),
+    ))
+}
