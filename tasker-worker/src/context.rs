@@ -35,7 +35,7 @@ pub struct Inputs {
     pub step_name: Arc<str>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// When the step times out.
+    /// When the step times out. The executor ends the attempt then, by dropping it.
     pub deadline: Instant,
     /// Cancelled when the task is, when the lease is lost, and when a drain has run out of time.
     pub cancellation: CancellationToken,
@@ -78,6 +78,16 @@ pub enum AncestorError {
         "step `{0}` is not an ancestor of this step; name one that it depends on, directly or through others"
     )]
     NotAnAncestor(String),
+    /// The results are larger than a step may get.
+    #[error(
+        "the results of ancestors are {bytes} bytes together; limits.max_input_bytes allows {limit_bytes}"
+    )]
+    TooLarge {
+        /// How large they are.
+        bytes: usize,
+        /// `limits.max_input_bytes`.
+        limit_bytes: usize,
+    },
     /// The result could not be read this time.
     #[error("the results of ancestors could not be read")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -196,7 +206,7 @@ impl StepContext {
                  ancestor with `result`",
                 self.0.step_name
             ))
-            .with_type("InputError")
+            .with_type("input_error")
         })
     }
 
@@ -233,7 +243,7 @@ impl StepContext {
                 self.0.step_name,
                 text.len()
             ))
-            .with_type("InputError"));
+            .with_type("input_error"));
         }
         Ok(text)
     }
@@ -251,8 +261,8 @@ impl StepContext {
             .results(self.0.step_uuid, names)
             .await
             .map_err(|error| match error {
-                AncestorError::NotAnAncestor(_) => {
-                    StepError::permanent(error.to_string()).with_type("InputError")
+                AncestorError::NotAnAncestor(_) | AncestorError::TooLarge { .. } => {
+                    StepError::permanent(error.to_string()).with_type("input_error")
                 }
                 AncestorError::Unavailable(_) => StepError::from(error),
             })
@@ -321,7 +331,7 @@ fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, StepError> {
                 path => (format!(".{path}"), located.inner().to_string()),
             },
         };
-        StepError::permanent(format!("{what}{path}: {message}")).with_type("InputError")
+        StepError::permanent(format!("{what}{path}: {message}")).with_type("input_error")
     })
 }
 

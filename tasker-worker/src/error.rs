@@ -32,18 +32,18 @@ struct Parts {
 impl StepError {
     /// A failure that another attempt may not meet: the step is tried again while its template allows.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self::new(true, message.into(), "RetryableError")
+        Self::new(true, message.into(), "retryable_error")
     }
 
     /// A failure that every further attempt would meet as well: the step ends in error at once.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self::new(false, message.into(), "PermanentError")
+        Self::new(false, message.into(), "permanent_error")
     }
 
     /// A retryable failure whose next attempt must not begin before `after` has passed, however short the
     /// template's own back-off is.
     pub fn retry_after(after: Duration, message: impl Into<String>) -> Self {
-        let mut error = Self::new(true, message.into(), "RetryableError");
+        let mut error = Self::new(true, message.into(), "retryable_error");
         error.0.retry_after = Some(after);
         error
     }
@@ -281,7 +281,7 @@ mod tests {
     fn the_stored_form_leaves_out_what_there_is_not() {
         assert_eq!(
             StepError::permanent("no such card").to_json(),
-            r#"{"message":"no such card","error_type":"PermanentError","retryable":false}"#
+            r#"{"message":"no such card","error_type":"permanent_error","retryable":false}"#
         );
         let cause = "x".parse::<i32>().unwrap_err();
         let full = StepError::retry_after(Duration::from_millis(1500), "busy")

@@ -97,7 +97,7 @@ pub fn built_in(registry: &mut Registry, command: bool) {
 fn serialize(result: &impl Serialize, limits: Limits) -> Result<Document, StepError> {
     let text = serde_json::to_string(result).map_err(|error| {
         StepError::permanent(format!("the result cannot be written as JSON: {error}"))
-            .with_type("ResultError")
+            .with_type("result_error")
     })?;
     document(text, limits)
 }
@@ -110,7 +110,7 @@ fn document(text: impl Into<String>, limits: Limits) -> Result<Document, StepErr
         "limits.max_result_bytes",
     )
     .map_err(|error| {
-        StepError::permanent(format!("the result is refused: {error}")).with_type("ResultError")
+        StepError::permanent(format!("the result is refused: {error}")).with_type("result_error")
     })
 }
 
@@ -182,7 +182,7 @@ mod tests {
         let error = testing::call(&handler, testing::context().build())
             .await
             .unwrap_err();
-        assert_eq!(error.error_type(), "ResultError");
+        assert_eq!(error.error_type(), "result_error");
         assert!(!error.is_retryable());
     }
 

@@ -47,12 +47,13 @@ pub(crate) fn inputs() -> Inputs {
     }
 }
 
-/// Calls a handler as a worker does and gives its result as the JSON text that would be stored.
+/// Calls a handler as a worker does, until the deadline, and gives its result as the JSON text that would be
+/// stored.
 pub async fn call(handler: &impl Handler, context: StepContext) -> Result<String, StepError> {
-    handler
-        .call(context)
-        .await
-        .map(|result| result.as_str().to_owned())
+    match tokio::time::timeout_at(context.deadline(), handler.call(context)).await {
+        Ok(result) => result.map(String::from),
+        Err(_) => Err(StepError::retryable("the step's time is over").with_type("timeout")),
+    }
 }
 
 /// A [`StepContext`] in the making; a value that cannot be serialised becomes `null`.

@@ -113,25 +113,48 @@ async fn a_step_that_is_not_there_is_a_permanent_failure_that_names_it() {
 }
 
 #[tokio::test]
-async fn an_unreachable_database_is_not_the_handlers_fault() {
-    struct Away;
-    impl Ancestors for Away {
+async fn results_that_cannot_be_read_are_tried_again_and_those_too_large_are_not() {
+    struct Failing(fn() -> AncestorError);
+    impl Ancestors for Failing {
         fn results<'a>(
             &'a self,
             _: Uuid,
             _: &'a [&'a str],
         ) -> BoxFuture<'a, Result<Vec<Arc<str>>, AncestorError>> {
-            Box::pin(async { Err(AncestorError::Unavailable("connection refused".into())) })
+            Box::pin(async { Err((self.0)()) })
         }
     }
-    let mut builder = testing::inputs();
-    builder.ancestors = Arc::new(Away);
-    let error = StepContext::new(builder)
-        .result::<Value>("validate")
-        .await
-        .unwrap_err();
-    assert!(error.is_retryable());
-    assert_eq!(error.sources(), ["connection refused"]);
+    type Row = (fn() -> AncestorError, bool, &'static str);
+    let table: [Row; 3] = [
+        (
+            || AncestorError::Unavailable("connection refused".into()),
+            true,
+            "could not be read: connection refused",
+        ),
+        (
+            || AncestorError::TooLarge {
+                bytes: 20,
+                limit_bytes: 10,
+            },
+            false,
+            "limits.max_input_bytes allows 10",
+        ),
+        (
+            || AncestorError::NotAnAncestor("validate".to_owned()),
+            false,
+            "`validate` is not an ancestor",
+        ),
+    ];
+    for (error, retryable, part) in table {
+        let mut inputs = testing::inputs();
+        inputs.ancestors = Arc::new(Failing(error));
+        let error = StepContext::new(inputs)
+            .result::<Value>("validate")
+            .await
+            .unwrap_err();
+        assert_eq!(error.is_retryable(), retryable);
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[tokio::test]

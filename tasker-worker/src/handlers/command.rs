@@ -1,7 +1,7 @@
 //! `command`: runs a program without a shell; the inputs go to its stdin, its stdout is the result.
 //!
 //! Exit 0 is success, 64 to 78 (the range of sysexits.h) a permanent failure, everything else retryable.
-//! The program's whole process group ends with the attempt.
+//! The program's whole process group ends with the attempt, also where the executor drops it at its deadline.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,11 +16,15 @@ use serde::{Deserialize, Serialize};
 use tasker_shared::document::Document;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
+use tokio_util::sync::CancellationToken;
 
 use super::process::{Group, Pipes};
 use super::{Handler, document, settings};
 use crate::context::StepContext;
 use crate::error::StepError;
+
+/// How long a program may take to end after SIGTERM before SIGKILL.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long the pipes may stay open after the program has ended: a process that it left behind may hold them.
 const LINGER: Duration = Duration::from_secs(1);
@@ -66,13 +70,22 @@ impl Handler for Command {
             let settings: Settings = settings::read(&context, "command")?;
             let inputs = context.inputs_json_including(&settings.include).await?;
             let (group, pipes) = spawn(&settings, &context)?;
-            run(group, pipes, &inputs, &settings, &context).await
+            let stop = context.cancellation().child_token();
+            // Ends the program also where this future is dropped, as it is at the deadline.
+            let _stop = stop.clone().drop_guard();
+            // In a task of its own, which sees to the program's end whoever waits for it.
+            let limit = context.limits().max_result_bytes;
+            let watched = tokio::spawn(watch(group, pipes, inputs, stop, limit));
+            let (end, output) = watched.await?.map_err(|error| {
+                StepError::retryable("the program could not be waited for").with_source(&error)
+            })?;
+            conclude(&end, &output, &settings, &context)
         })
     }
 }
 
 fn spawn(settings: &Settings, context: &StepContext) -> Result<(Group, Pipes), StepError> {
-    let refused = |message: String| StepError::permanent(message).with_type("SettingsError");
+    let refused = |message: String| StepError::permanent(message).with_type("settings_error");
     let Some((program, arguments)) = settings.argv.split_first() else {
         return Err(refused(
             "handler `command`: initialization.argv is empty; its first item is the program".into(),
@@ -127,33 +140,36 @@ enum End {
     Exited(ExitStatus),
     TooMuchOutput,
     Cancelled,
-    OutOfTime,
 }
 
-async fn run(
+/// Runs the program to its end, and when told to stop brings that about.
+async fn watch(
     mut group: Group,
     pipes: Pipes,
-    inputs: &str,
-    settings: &Settings,
-    context: &StepContext,
-) -> Result<Document, StepError> {
+    inputs: String,
+    stop: CancellationToken,
+    limit: usize,
+) -> io::Result<(End, Output)> {
+    let id = group.id();
     let mut output = Output {
-        limit: context.limits().max_result_bytes,
+        limit,
         ..Output::default()
     };
-    let end = tokio::select! {
-        biased;
-        () = context.cancelled() => End::Cancelled,
-        () = tokio::time::sleep_until(context.deadline()) => End::OutOfTime,
-        end = exchange(&mut group, pipes, inputs, &mut output) => {
-            end.map_err(|error| StepError::retryable("the program could not be waited for").with_source(&error))?
+    let end = {
+        let mut exchange = pin!(exchange(&mut group, pipes, &inputs, &mut output));
+        tokio::select! {
+            biased;
+            end = &mut exchange => end?,
+            () = stop.cancelled() => {
+                id.terminate();
+                // Its pipes stay open meanwhile: what it says as it ends must not kill it.
+                let _ = tokio::time::timeout(GRACE, exchange).await;
+                End::Cancelled
+            }
         }
     };
-    match end {
-        End::Exited(_) => group.sweep(),
-        _ => group.end().await,
-    }
-    conclude(&end, &output, settings, context)
+    group.kill().await;
+    Ok((end, output))
 }
 
 /// Talks to the program until it has ended: all three streams at once, so that neither side waits for the
@@ -237,7 +253,7 @@ fn conclude(
     let kept = &output.stderr[output.stderr.len().saturating_sub(STDERR_BYTES)..];
     let stderr = String::from_utf8_lossy(kept);
     let failure = |error: StepError, status: Option<ExitStatus>| {
-        error.with_type("CommandError").with_details(&Details {
+        error.with_type("command_error").with_details(&Details {
             argv: &settings.argv,
             exit_status: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
@@ -259,12 +275,6 @@ fn conclude(
         End::Cancelled => {
             return Err(failure(
                 StepError::retryable(format!("`{program}` was ended: the step is cancelled")),
-                None,
-            ));
-        }
-        End::OutOfTime => {
-            return Err(failure(
-                StepError::retryable(format!("`{program}` was ended: the step's time is over")),
                 None,
             ));
         }

@@ -35,7 +35,7 @@ struct Settings {
     method: Method,
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// For the whole exchange; absent, and where it is longer: until the step's deadline.
+    /// For the whole exchange; absent: until the step's own deadline.
     timeout_ms: Option<u64>,
     #[serde(default)]
     include: Vec<String>,
@@ -81,17 +81,22 @@ impl Handler for Http {
         Box::pin(async move {
             let settings: Settings = settings::read(&context, "http")?;
             let request = request(&clients, &settings, &context).await?;
-            let left = context.remaining();
-            let timeout = settings
-                .timeout_ms
-                .map_or(left, |ms| left.min(Duration::from_millis(ms)));
+            let timeout = async {
+                match settings.timeout_ms {
+                    Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let given_up = |why: String| Err(StepError::retryable(why).with_type("http_error"));
+            let name = request.name.clone();
             tokio::select! {
                 biased;
-                () = context.cancelled() => Err(StepError::retryable("the request was given up: the step is cancelled")),
-                answer = tokio::time::timeout(timeout, answer::exchange(request, &context)) => answer.unwrap_or_else(|_| {
-                    let ms = timeout.as_millis();
-                    Err(StepError::retryable(format!("no complete answer within {ms} ms")).with_type("HttpError"))
-                }),
+                answer = answer::exchange(request, &context) => answer,
+                () = context.cancelled() => given_up(format!("{name} was given up: the step is cancelled")),
+                () = timeout => {
+                    let ms = settings.timeout_ms.unwrap_or_default();
+                    given_up(format!("{name} brought no complete answer within {ms} ms"))
+                }
             }
         })
     }
@@ -110,7 +115,7 @@ async fn request(
 ) -> Result<Request, StepError> {
     let refused = |what: String| {
         StepError::permanent(format!("handler `http`: initialization.{what}"))
-            .with_type("SettingsError")
+            .with_type("settings_error")
     };
     let url = Url::parse(&settings.url).map_err(|error| refused(format!("url: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {

@@ -15,7 +15,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(
 ) -> Result<T, StepError> {
     context.config().map_err(|error| {
         StepError::permanent(format!("handler `{handler}`: {}", error.message()))
-            .with_type("SettingsError")
+            .with_type("settings_error")
     })
 }
 

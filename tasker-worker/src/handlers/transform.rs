@@ -65,13 +65,12 @@ impl Handler for Transform {
             let turn = turns.acquire_owned().await.map_err(StepError::from)?;
             let (answer, answered) = oneshot::channel();
             let stopped = context.cancellation().child_token();
-            // Ends the program also where this future is dropped.
+            // Ends the program also where this future is dropped, as it is at the deadline.
             let _stop = stopped.clone().drop_guard();
-            let deadline = context.deadline().into_std();
             let work = move || {
                 let _turn = turn;
                 let _ = answer.send(evaluate(&programs, settings.jq, &inputs, || {
-                    guard::Watch::new(deadline, stopped, STACK_LIMIT_BYTES)
+                    guard::Watch::new(stopped, STACK_LIMIT_BYTES)
                 }));
             };
             std::thread::Builder::new()
@@ -80,7 +79,7 @@ impl Handler for Transform {
                 .spawn(work)?;
             let text = answered.await.map_err(|_| {
                 StepError::retryable("the jq program was broken off by a panic")
-                    .with_type("TransformError")
+                    .with_type("transform_error")
             })??;
             document(text, context.limits())
         })
@@ -113,13 +112,9 @@ fn evaluate(
         }
     };
     program.run(inputs, &watch()).map_err(|error| match error {
-        program::Error::Stopped(Stopped::Deadline) => {
-            StepError::retryable("the step's time was over before the jq program was")
-                .with_type("TransformError")
-        }
         program::Error::Stopped(Stopped::Cancelled) => {
             StepError::retryable("the jq program was given up: the step is cancelled")
-                .with_type("TransformError")
+                .with_type("transform_error")
         }
         error => failed(error.to_string()),
     })
@@ -127,7 +122,7 @@ fn evaluate(
 
 /// A program sees nothing but its inputs, so it would fail alike at every attempt.
 fn failed(message: String) -> StepError {
-    StepError::permanent(message).with_type("TransformError")
+    StepError::permanent(message).with_type("transform_error")
 }
 
 #[cfg(test)]

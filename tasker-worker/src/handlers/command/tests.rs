@@ -2,7 +2,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::context::Limits;
@@ -279,17 +278,22 @@ async fn a_program_that_ignores_sigterm_is_killed() {
 }
 
 #[tokio::test]
-async fn at_the_deadline_the_program_is_ended() {
-    let deadline = Instant::now() + Duration::from_millis(50);
-    let context = testing::context()
-        .config(json!({"argv": ["sleep", "1000"]}))
-        .deadline(deadline)
-        .build();
-    let error = testing::call(&Command, context).await.unwrap_err();
-    assert_eq!(
-        (error.message(), error.is_retryable()),
-        ("`sleep` was ended: the step's time is over", true)
+async fn at_the_deadline_the_program_is_ended_with_its_children() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("child");
+    // The child ignores SIGTERM: it has to be killed though nobody waits for that any more.
+    let script = format!(
+        "(trap '' TERM; sleep 1000) & echo $! > {}; wait",
+        file.display()
     );
+    let context = testing::context()
+        .config(shell(&script))
+        .deadline(Instant::now() + Duration::from_millis(500))
+        .build();
+    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let child = line(&file).await;
+    assert_eq!(attempt.await.unwrap().unwrap_err().error_type(), "timeout");
+    gone(&child).await;
 }
 
 #[tokio::test]
@@ -327,4 +331,30 @@ fn the_workers_own_configuration_is_withheld_and_nothing_else() {
     ] {
         assert_eq!(is_withheld(variable), withheld, "{variable}");
     }
+}
+
+#[tokio::test]
+async fn a_program_is_killed_also_where_nobody_waits_for_its_end_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (leader, asked) = (
+        directory.path().join("leader"),
+        directory.path().join("asked"),
+    );
+    let script = format!(
+        "trap 'echo asked > {}' TERM; echo $$ > {}; while :; do sleep 0.01; done",
+        asked.display(),
+        leader.display()
+    );
+    let token = CancellationToken::new();
+    let context = testing::context()
+        .config(shell(&script))
+        .cancellation(token.clone())
+        .build();
+    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let leader = line(&leader).await;
+    token.cancel();
+    line(&asked).await;
+    attempt.abort();
+    assert!(attempt.await.unwrap_err().is_cancelled());
+    gone(&leader).await;
 }

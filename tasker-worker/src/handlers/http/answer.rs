@@ -44,7 +44,7 @@ pub(super) async fn exchange(
 }
 
 fn answer_error(error: StepError) -> StepError {
-    error.with_type("HttpError")
+    error.with_type("http_error")
 }
 
 /// A request that brought no answer.

@@ -29,7 +29,7 @@ impl Clients {
         }
         let client = make(safe).map_err(|error| {
             StepError::permanent("handler `http` has no HTTP client")
-                .with_type("HttpError")
+                .with_type("http_error")
                 .with_source(&error)
         })?;
         Ok(slot.get_or_init(|| client).clone())

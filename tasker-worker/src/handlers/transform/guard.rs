@@ -1,11 +1,10 @@
 //! Makes jq programs that can be stopped: every definition, everything that `range` gives and every turn of
-//! a `reduce` passes a tick that looks at time, stack and value, and at whether the result is still wanted.
+//! a `reduce` passes a tick that looks at stack and value, and at whether the result is still wanted.
 //!
 //! jaq has no way of its own to break off a program, and one that recurses too deep would take the whole
 //! worker with it.
 
 use std::cell::Cell;
-use std::time::Instant;
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// No program can name it: `!` is not part of a word.
 pub(super) const TICK: &str = "!tick";
 
-/// The clock and the value are looked at once in so many ticks. A prime: where ticks alternate, each kind is seen.
+/// Token and value are looked at once in so many ticks. A prime: where ticks alternate, each kind is seen.
 const TICKS_PER_LOOK: u32 = 251;
 
 /// A value nested deeper than the stack could not even be dropped.
@@ -25,7 +24,6 @@ const MAX_NESTING: usize = 10_000;
 
 /// What a running program is watched for.
 pub(super) struct Watch {
-    deadline: Instant,
     cancellation: CancellationToken,
     ticks: Cell<u32>,
     stack_top: usize,
@@ -35,8 +33,6 @@ pub(super) struct Watch {
 /// Why a program was broken off; thrown past jaq as a panic's payload, so that no `try` can catch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Stopped {
-    #[error("the step's time was over before the jq program was")]
-    Deadline,
     #[error("the jq program was given up: the step is cancelled")]
     Cancelled,
     #[error(
@@ -49,13 +45,8 @@ pub(super) enum Stopped {
 
 impl Watch {
     /// Begins to watch the current thread, which has the stack to give.
-    pub(super) fn new(
-        deadline: Instant,
-        cancellation: CancellationToken,
-        stack_limit_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(cancellation: CancellationToken, stack_limit_bytes: usize) -> Self {
         Self {
-            deadline,
             cancellation,
             ticks: Cell::new(0),
             stack_top: stack_position(),
@@ -72,7 +63,6 @@ impl Watch {
             self.ticks.set(ticks);
             match ticks % TICKS_PER_LOOK {
                 0 if self.cancellation.is_cancelled() => Some(Stopped::Cancelled),
-                0 if Instant::now() >= self.deadline => Some(Stopped::Deadline),
                 0 if is_nested_deep(value) => Some(Stopped::TooNested),
                 _ => None,
             }
