@@ -104,6 +104,17 @@ macro_rules! listed {
     };
 }
 
+/// A page of it: what is before it ($13) left out.
+macro_rules! paged {
+    ($list:ident) => {
+        concat!(
+            "SELECT p.task_uuid FROM (",
+            listed!($list),
+            ") p ORDER BY p.task_uuid DESC OFFSET $13::int8"
+        )
+    };
+}
+
 statements! {
     GET, "get_tasks" =
         "SELECT task_uuid, template_id, state, priority, context::text AS context, correlation_id, parent_correlation_id, initiator,
@@ -126,9 +137,9 @@ statements! {
         "SELECT id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
                 idempotency_key, initiator, source_system, reason, tags, run_at, requested_at
            FROM tasker.requests WHERE task_uuid = $1";
-    LIST_ALL, "list_tasks" = concat!(listed!(all), " OFFSET $13::int8");
-    LIST_OF_TEMPLATES, "list_tasks_of_templates" = concat!(listed!(of_templates), " OFFSET $13::int8");
-    LIST_OF_CORRELATION, "list_tasks_of_correlation" = concat!(listed!(of_correlation), " OFFSET $13::int8");
+    LIST_ALL, "list_tasks" = paged!(all);
+    LIST_OF_TEMPLATES, "list_tasks_of_templates" = paged!(of_templates);
+    LIST_OF_CORRELATION, "list_tasks_of_correlation" = paged!(of_correlation);
     COUNT_ALL, "count_tasks" = concat!("SELECT count(*) FROM (", listed!(all), ") c");
     COUNT_OF_TEMPLATES, "count_tasks_of_templates" = concat!("SELECT count(*) FROM (", listed!(of_templates), ") c");
     COUNT_OF_CORRELATION, "count_tasks_of_correlation" = concat!("SELECT count(*) FROM (", listed!(of_correlation), ") c");
@@ -157,7 +168,9 @@ pub async fn template_ids(
     namespace: Option<&str>,
     name: Option<&str>,
 ) -> Result<Vec<i32>> {
-    let query = sqlx::query_scalar(TEMPLATE_IDS.sql).bind(namespace).bind(name);
+    let query = sqlx::query_scalar(TEMPLATE_IDS.sql)
+        .bind(namespace)
+        .bind(name);
     TEMPLATE_IDS.run(query.fetch_all(pool)).await
 }
 
@@ -351,3 +364,6 @@ pub(super) fn step_state(number: i16) -> sqlx::Result<StepState> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;
