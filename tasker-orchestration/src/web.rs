@@ -63,7 +63,7 @@ pub struct Parts {
 }
 
 /// The API before it is served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct State {
     parts: Parts,
     health: Health,

@@ -88,7 +88,7 @@ async fn one_shape(request: Request, next: Next) -> Response {
     ApiError::new(status, code, reason).into_response()
 }
 
-async fn catch_panic(request: Request, next: Next) -> Response {
+pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     response.unwrap_or_else(|panic| {
         let said = panic

@@ -142,3 +142,6 @@ fn requested(request: Request, template_id: i32) -> TaskRow {
         failure: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
