@@ -72,7 +72,7 @@ impl Blueprints {
     /// are not stored are left out.
     pub async fn routes(
         &self,
-        keys: impl IntoIterator<Item = (i32, i16)>,
+        keys: Vec<(i32, i16)>,
     ) -> db::Result<HashMap<(i32, i16), Route>> {
         let mut found = HashMap::new();
         for key in keys {

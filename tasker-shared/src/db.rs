@@ -48,4 +48,6 @@ fn all_statements() -> Vec<&'static Statement> {
 }
 
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
 mod tests;

@@ -272,3 +272,11 @@ fn roots(
         })
         .collect()
 }
+
+/// The templates and priorities of tasks.
+fn keys_of(tasks: &[NewTask]) -> Vec<(i32, i16)> {
+    tasks
+        .iter()
+        .map(|task| (task.template_id, task.priority))
+        .collect()
+}

@@ -44,13 +44,15 @@ impl Target {
 
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
     /// is, and hot tables are empty whenever it looks: left alone it plans each call anew, or scans and
-    /// hashes whole tables. So plans are made once, and reach every row by its key.
+    /// hashes whole tables. So plans are made once, and reach every row by its key. Ruling scans out makes a
+    /// plan look costly, which must not have it compiled each time.
     pub fn batches(&self) -> Target {
         self.with(&[
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
+            ("jit", "off"),
         ])
     }
 
@@ -60,6 +62,7 @@ impl Target {
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_mergejoin", "off"),
+            ("jit", "off"),
         ])
     }
 

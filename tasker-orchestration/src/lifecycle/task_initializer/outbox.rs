@@ -12,7 +12,7 @@ use tasker_shared::{db, ids};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Admission, Refusal, roots};
+use super::{Admission, Refusal, keys_of, roots};
 
 /// Submissions taken in one transaction.
 const MOST_REQUESTS: i64 = 500;
@@ -59,7 +59,7 @@ impl Outbox {
         if !tasks.is_empty() {
             let routes = self
                 .blueprints
-                .routes(tasks.iter().map(|t| (t.template_id, t.priority)))
+                .routes(keys_of(&tasks))
                 .await?;
             accept::accept(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
         }

@@ -12,7 +12,7 @@ use tasker_shared::{db, plan::Route};
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
-use super::{Accepted, Refusal, Waiting, roots};
+use super::{Accepted, Refusal, Waiting, keys_of, roots};
 
 /// Tasks stored in one statement.
 const MOST_TASKS: usize = 1_000;
@@ -121,7 +121,7 @@ impl Store {
     async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {
         let routes = self
             .blueprints
-            .routes(tasks.iter().map(|t| (t.template_id, t.priority)))
+            .routes(keys_of(tasks))
             .await?;
         let notify = self.throttle.pass();
         let result = self.try_on_connection(tasks, &routes, notify, sent).await;

@@ -1,0 +1,227 @@
+//! The whole way of a step through the database, driven by hand: no server, no worker, no waiting.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cases;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::accept::{self, Begin, NewTask, Root};
+use super::claim::{self, Claimed, Take};
+use super::pool::Target;
+use super::submit::{self, Ended};
+use super::workers::{self, Registration};
+use super::{advance, controls, delayed, lanes, shards, templates};
+use crate::blueprints::Blueprints;
+use crate::embedded::Temporary;
+use crate::ids;
+use crate::plan::advance::{Rules, plan};
+use crate::plan::{Blueprint, Kind, Outcome, Route, intervene};
+use crate::state::step::StepState;
+use crate::state::task::TaskState;
+use crate::template::{self, Limits};
+
+/// A database with one server that owns every shard and one worker that serves every lane.
+struct World {
+    _postgres: Temporary,
+    target: Target,
+    pool: PgPool,
+    connection: PgConnection,
+    server: Uuid,
+    worker: Uuid,
+    blueprints: Blueprints,
+    rules: Rules,
+}
+
+impl World {
+    async fn new() -> World {
+        let postgres = Temporary::start().await.unwrap();
+        let target = Target::parse(postgres.url(), "flow", Duration::from_secs(10)).unwrap();
+        super::migrate::run(&target).await.unwrap();
+        let pool = target.pool(4);
+        let (server, worker) = (Uuid::now_v7(), Uuid::now_v7());
+        shards::renew(&pool, server, "test").await.unwrap();
+        shards::take(&pool, server, 16).await.unwrap();
+        let world = World {
+            connection: target.batches().connect().await.unwrap(),
+            blueprints: Blueprints::new(pool.clone(), "test"),
+            rules: Rules { slice: 1000, children: 2000, max_lost: 3 },
+            _postgres: postgres,
+            target,
+            pool,
+            server,
+            worker,
+        };
+        world.register(worker).await;
+        world
+    }
+
+    async fn register(&self, worker: Uuid) {
+        let registration = Registration {
+            worker,
+            name: "test".into(),
+            namespaces: vec![],
+            callables: vec!["echo".into()],
+            slots: 100,
+            lease_ms: 60_000,
+        };
+        workers::register(&self.pool, &registration).await.unwrap();
+    }
+
+    async fn template(&mut self, name: &str, steps: &str) -> Arc<Blueprint> {
+        let source = format!("name: {name}\nnamespace_name: n\nversion: 1.0.0\nsteps:\n{steps}");
+        let template = template::parse(&source, "t.yaml", &Limits::default()).unwrap();
+        let mut transaction = self.connection.begin().await.unwrap();
+        let id = templates::insert(&mut transaction, &template, &source).await.unwrap().unwrap();
+        transaction.commit().await.unwrap();
+        self.blueprints.get([id]).await.unwrap().remove(&id).unwrap()
+    }
+
+    async fn route(&self, blueprint: &Blueprint, priority: i16) -> Route {
+        let key = (blueprint.template_id, priority);
+        self.blueprints.routes(vec![key]).await.unwrap().remove(&key).unwrap()
+    }
+
+    fn task(&self, blueprint: &Blueprint, begin: Begin) -> NewTask {
+        let now = Utc::now();
+        NewTask {
+            task_uuid: ids::new_task_uuid(now),
+            template_id: blueprint.template_id,
+            namespace: "n".into(),
+            name: blueprint.template.name.clone(),
+            priority: 0,
+            sampled: false,
+            context: r#"{"n": 1.50}"#.into(),
+            correlation_id: Uuid::now_v7(),
+            parent_correlation_id: None,
+            initiator: None,
+            source_system: None,
+            reason: None,
+            tags: vec!["a".into(), "b \"quoted\"".into()],
+            key: None,
+            idempotency_key: None,
+            options: None,
+            run_at: None,
+            created_at: now,
+            begin,
+            failure: None,
+        }
+    }
+
+    async fn accept(&mut self, tasks: &[NewTask], blueprint: &Blueprint) -> Vec<Uuid> {
+        let mut roots = Vec::new();
+        for priority in tasks.iter().map(|t| t.priority).collect::<std::collections::BTreeSet<_>>() {
+            let route = self.route(blueprint, priority).await;
+            roots.extend(blueprint.graph.children(0).iter().map(|&step_no| Root {
+                template_id: blueprint.template_id,
+                priority,
+                step_no,
+                lane: route.lane(step_no).unwrap(),
+            }));
+        }
+        let mut connection = self.target.acceptance().connect().await.unwrap();
+        accept::accept(&mut connection, tasks, &roots, true).await.unwrap()
+    }
+
+    /// One task that begins now.
+    async fn submit(&mut self, blueprint: &Blueprint) -> Uuid {
+        let task = self.task(blueprint, Begin::Now);
+        self.accept(&[task], blueprint).await[0]
+    }
+
+    async fn claim(&mut self, worker: Uuid, most: i64) -> Vec<Claimed> {
+        let lanes = lanes::list(&self.pool, &["echo".into()], &[]).await.unwrap();
+        let takes: Vec<Take> = lanes.iter().map(|l| Take { lane: l.lane, behind: 0, most }).collect();
+        claim::claim(&mut self.connection, worker, &takes, most).await.unwrap()
+    }
+
+    async fn end(&mut self, step: &Claimed, outcome: Outcome) -> usize {
+        let worker = self.worker;
+        self.end_as(worker, step, outcome).await
+    }
+
+    async fn end_as(&mut self, worker: Uuid, step: &Claimed, outcome: Outcome) -> usize {
+        let success = outcome == Outcome::Success;
+        let ended = Ended {
+            lane: step.lane,
+            id: step.id,
+            attempt: step.attempt,
+            outcome,
+            started_at: Some(Utc::now()),
+            finished_at: Utc::now(),
+            result: success.then(|| format!("{{\"step\": {}}}", step.step_no)),
+            error: (!success).then(|| r#"{"message": "no"}"#.into()),
+            retry_after_ms: None,
+        };
+        submit::submit(&mut self.connection, worker, &[ended], true).await.unwrap().len()
+    }
+
+    /// Applies every message until there are none; returns how many passes that took.
+    async fn advance(&mut self) -> usize {
+        let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
+        for passes in 0..10_000 {
+            shards::renew(&self.pool, self.server, "test").await.unwrap();
+            let received = advance::list_messages(&mut self.connection, &all, 1000).await.unwrap();
+            if received.is_empty() {
+                return passes;
+            }
+            let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
+            let keys: Vec<_> = messages.iter().map(|m| (m.template_id, m.priority)).collect();
+            let routes = self.blueprints.routes(keys).await.unwrap();
+            let find = |m: &crate::plan::Message| routes.get(&(m.template_id, m.priority));
+            let plan = plan(messages, &self.rules, find, || 0.5);
+            advance::apply(&mut self.connection, self.server, &plan, true).await.unwrap();
+        }
+        panic!("there is no end of messages")
+    }
+
+    /// Runs everything to its end, steps whose name is in `failing` failing for good; returns how many
+    /// steps were run.
+    async fn drain(&mut self, failing: &[i32]) -> usize {
+        let mut run = 0;
+        loop {
+            self.advance().await;
+            let worker = self.worker;
+            let claimed = self.claim(worker, 5000).await;
+            if claimed.is_empty() {
+                return run;
+            }
+            for step in &claimed {
+                let outcome = if failing.contains(&step.step_no) { Outcome::Permanent } else { Outcome::Success };
+                assert_eq!(self.end(step, outcome).await, 1);
+                run += 1;
+            }
+        }
+    }
+
+    async fn intervene(&mut self, blueprint: &Blueprint, task: Uuid, action: intervene::Action) -> Result<(), intervene::Refused> {
+        let route = self.route(blueprint, 0).await;
+        let mut transaction = self.connection.begin().await.unwrap();
+        let snapshot = controls::lock(&mut transaction, task).await.unwrap();
+        let plan = intervene::plan(&snapshot, blueprint, &action)?;
+        controls::intervene(&mut transaction, task, &snapshot, &plan, &route).await.unwrap();
+        transaction.commit().await.unwrap();
+        Ok(())
+    }
+
+    async fn state(&mut self, task: Uuid) -> (TaskState, Vec<StepState>) {
+        let snapshot = controls::lock(&mut self.connection, task).await.unwrap();
+        (snapshot.task, snapshot.steps.iter().map(|s| s.state).collect())
+    }
+
+    async fn count(&self, table: &'static str) -> i64 {
+        let sql = format!("SELECT count(*) FROM tasker.{table}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Nothing is left in any queue.
+    async fn assert_settled(&self) {
+        for table in ["ready", "results", "delayed"] {
+            assert_eq!(self.count(table).await, 0, "{table} is not empty");
+        }
+    }
+}
