@@ -7,3 +7,7 @@
 )]
 
 mod processes;
+mod wire_answers;
+mod wire_pictures;
+mod wire_requests;
+mod wire_tables;

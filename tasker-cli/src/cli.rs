@@ -1,0 +1,183 @@
+//! The command line as a whole: its commands, what they have in common, and who runs them.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::commands::{
+    config, demo, demo_payments, dev, health, migrate, server, step, task, template, worker,
+};
+use crate::failure::Failure;
+
+/// Runs tasks made of steps, durably, on PostgreSQL alone
+#[derive(Debug, Parser)]
+#[command(
+    name = "tasker",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Begin with `tasker dev` in one terminal and `tasker demo` in another.\n\n\
+        Exit status: 0 done; 1 the thing asked about failed, was not found or was refused; 2 wrong usage, \
+        or no server to be reached."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine: a PostgreSQL of its own, a server and workers
+    Dev(dev::Dev),
+    /// Submit the example workflow to a running `tasker dev` and watch it
+    Demo(demo::Demo),
+    /// Submit tasks, look at them, steer them
+    Task(task::Task),
+    /// Look at steps, retry them
+    Step(step::Step),
+    /// Check templates, send them, look at them
+    Template(template::Template),
+    /// Run an orchestration server
+    Server(server::Server),
+    /// Run a worker with the built-in handlers
+    Worker(worker::Worker),
+    /// Apply the database's migrations, or only look whether any are pending
+    Migrate(migrate::Migrate),
+    /// Ask a server how it is
+    Health(health::Health),
+    /// Show the configuration
+    Config(config::Config),
+    /// The payment provider of the example workflow
+    #[command(hide = true)]
+    DemoPayments(demo_payments::DemoPayments),
+}
+
+/// Which server, and how to show what it says.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    /// Address of the server
+    #[arg(
+        long,
+        env = "TASKER_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL",
+        help_heading = "Server"
+    )]
+    pub(crate) url: String,
+    /// Print the answer's JSON and nothing else
+    #[arg(long, help_heading = "Server")]
+    pub(crate) json: bool,
+}
+
+impl Remote {
+    /// The way to the server.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.url)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Dev(command) => command.run().await,
+            Command::Demo(command) => command.run().await,
+            Command::Task(command) => command.run().await,
+            Command::Step(command) => command.run().await,
+            Command::Template(command) => command.run().await,
+            Command::Server(command) => command.run().await,
+            Command::Worker(command) => command.run().await,
+            Command::Migrate(command) => command.run().await,
+            Command::Health(command) => command.run().await,
+            Command::Config(command) => command.run(),
+            Command::DemoPayments(command) => command.run().await,
+        }
+    }
+
+    /// Whether standard output is to hold one JSON document and nothing else.
+    pub(crate) fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Task(command) => command.wants_json(),
+            Command::Step(command) => command.wants_json(),
+            Command::Template(command) => command.wants_json(),
+            Command::Health(command) => command.wants_json(),
+            Command::Dev(_)
+            | Command::Demo(_)
+            | Command::Server(_)
+            | Command::Worker(_)
+            | Command::Migrate(_)
+            | Command::Config(_)
+            | Command::DemoPayments(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_line_of_the_reference_is_understood() {
+        for line in [
+            "tasker demo",
+            "tasker dev --port 9000 --data /tmp/x --templates t --workers 3 --reset",
+            "tasker dev --database-url postgres://localhost/tasker",
+            "tasker server --listen 127.0.0.1:0 --templates t --allow-anonymous",
+            "tasker worker --listen 127.0.0.1:0 --concurrency 4 --namespace a b --namespace c",
+            "tasker migrate",
+            "tasker migrate --check",
+            "tasker task submit order --namespace shop --version 1.0.0 --context {} --key k \
+             --priority -5 --in 5m --tag a --tag b --wait --json",
+            "tasker task submit order --namespace shop --at 2025-01-02T03:04:05Z",
+            "tasker task list --namespace shop --status error --limit 5 --json",
+            "tasker task show 0199c3e0-ccdb-7581-87ab-3f67dae00000",
+            "tasker task watch 0199c3e0-ccdb-7581-87ab-3f67dae00000",
+            "tasker task graph 0199c3e0-ccdb-7581-87ab-3f67dae00000 --format svg",
+            "tasker task cancel 0199c3e0-ccdb-7581-87ab-3f67dae00000",
+            "tasker task retry 0199c3e0-ccdb-7581-87ab-3f67dae00000 --wait",
+            "tasker step show 0199c3e0-ccdb-7581-87ab-3f67dae00000 charge --json",
+            "tasker step retry 0199c3e0-ccdb-7581-87ab-3f67dae00000 charge --reason x",
+            "tasker template check a.yaml b",
+            "tasker template apply a.yaml",
+            "tasker template list --namespace shop",
+            "tasker template show order --namespace shop",
+            "tasker template graph a.yaml --format mermaid",
+            "tasker health --detailed --json",
+            "tasker config show --json",
+        ] {
+            let words = line.split_whitespace();
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in [
+            "tasker",
+            "tasker fly",
+            "tasker task submit order",
+            "tasker task submit order --namespace shop --at 2025-01-02T03:04:05Z --in 5m",
+            "tasker task submit order --namespace shop --in soon",
+            "tasker task submit order --namespace shop --priority 101",
+            "tasker task show not-a-uuid",
+            "tasker dev --workers 0",
+            "tasker dev --reset --database-url postgres://localhost/tasker",
+            "tasker template check",
+            "tasker task pause 0199c3e0-ccdb-7581-87ab-3f67dae00000",
+        ] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `tasker server`: configuration and flags in, the library's server until told to end.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tasker_shared::config::{Argument, Loaded};
+
+use crate::failure::Failure;
+use crate::process::{self, Ending};
+
+#[derive(Debug, Args)]
+#[command(after_help = "The database is DATABASE_URL, or `database.url` of the configuration.")]
+pub(crate) struct Server {
+    /// Where the REST API listens [default: 127.0.0.1:8080, or `server.listen` of the configuration]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Directory whose templates are stored at start
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
+    /// Let everybody in who can reach an address that is not this machine's own
+    #[arg(long)]
+    allow_anonymous: bool,
+    /// Do not apply pending migrations; see `tasker migrate`
+    #[arg(long)]
+    no_migrate: bool,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+impl Server {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let loaded = self.configuration()?;
+        process::check_exposure(loaded.config.server.listen, self.allow_anonymous)?;
+        process::migration_target(&loaded.config)?;
+        process::log(&loaded.config)?;
+        let ending = Ending::listen(self.exit_with_parent)?;
+        if !self.no_migrate {
+            process::migrate(&loaded.config).await?;
+        }
+        serve(loaded, ending).await
+    }
+
+    fn configuration(&self) -> Result<Loaded, Failure> {
+        let mut arguments = Vec::new();
+        if let Some(listen) = &self.listen {
+            arguments.push(Argument::new("--listen", "server.listen", listen));
+        }
+        if let Some(templates) = &self.templates {
+            let templates = templates.display().to_string();
+            arguments.push(Argument::new("--templates", "server.templates", &templates));
+        }
+        process::configuration(&arguments)
+    }
+}
+
+async fn serve(loaded: Loaded, ending: Ending) -> Result<(), Failure> {
+    let failed = |source| Failure::setup("the server cannot start", source);
+    let server = tasker_orchestration::Server::start(loaded, false);
+    let server = server.await.map_err(failed)?;
+    process::tell_address(server.address())?;
+    server
+        .run_until(ending.wait())
+        .await
+        .map_err(|source| Failure::setup("the server broke down", source))
+}

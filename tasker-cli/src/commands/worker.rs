@@ -1,0 +1,81 @@
+//! `tasker worker`: configuration and flags in, the library's worker with the built-in handlers until told
+//! to end.
+
+use clap::Args;
+use tasker_shared::config::{Argument, Loaded};
+
+use crate::failure::Failure;
+use crate::process::{self, Ending};
+
+#[derive(Debug, Args)]
+#[command(after_help = "The database is DATABASE_URL, or `database.url` of the configuration.")]
+pub(crate) struct Worker {
+    /// Where health and configuration are served [default: 127.0.0.1:8081, or `worker.listen`]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Steps run at once [default: 256, or `worker.concurrency`]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+    /// Run only the steps of these namespaces [default: all, or `worker.namespaces`]
+    #[arg(long = "namespace", value_name = "NS", num_args = 1..)]
+    namespaces: Vec<String>,
+    /// Let everybody in who can reach an address that is not this machine's own
+    #[arg(long)]
+    allow_anonymous: bool,
+    /// Do not apply pending migrations; see `tasker migrate`
+    #[arg(long)]
+    no_migrate: bool,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+impl Worker {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let loaded = self.configuration()?;
+        let worker = &loaded.config.worker;
+        process::check_exposure(worker.listen, self.allow_anonymous)?;
+        process::migration_target(&loaded.config)?;
+        process::log(&loaded.config)?;
+        let ending = Ending::listen(self.exit_with_parent)?;
+        if !self.no_migrate {
+            process::migrate(&loaded.config).await?;
+        }
+        serve(loaded, ending).await
+    }
+
+    fn configuration(&self) -> Result<Loaded, Failure> {
+        let mut arguments = Vec::new();
+        if let Some(listen) = &self.listen {
+            arguments.push(Argument::new("--listen", "worker.listen", listen));
+        }
+        if let Some(concurrency) = self.concurrency {
+            let concurrency = concurrency.to_string();
+            arguments.push(Argument::new(
+                "--concurrency",
+                "worker.concurrency",
+                &concurrency,
+            ));
+        }
+        if !self.namespaces.is_empty() {
+            let namespaces = self.namespaces.join(",");
+            arguments.push(Argument::new(
+                "--namespace",
+                "worker.namespaces",
+                &namespaces,
+            ));
+        }
+        process::configuration(&arguments)
+    }
+}
+
+async fn serve(loaded: Loaded, ending: Ending) -> Result<(), Failure> {
+    let failed = |source| Failure::setup("the worker cannot start", source);
+    let worker = tasker_worker::Worker::new(loaded).built_in_handlers();
+    let worker = worker.migrate(false).start().await.map_err(failed)?;
+    process::tell_address(worker.address())?;
+    worker
+        .run_until(ending.wait())
+        .await
+        .map_err(|source| Failure::setup("the worker broke down", source))
+}

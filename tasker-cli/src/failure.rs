@@ -1,0 +1,211 @@
+//! Why a command did not do what it was asked, and the exit status that says so: 1 where the thing asked
+//! about failed, 2 where the command was wrong or nobody answered.
+
+use std::error::Error;
+
+use reqwest::StatusCode;
+use tasker_shared::wire::ErrorBody;
+
+/// A command that ended badly.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command, a file it names or the configuration is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// As above, for a reason found elsewhere.
+    #[error("{doing}")]
+    Setup {
+        doing: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// No connection, or it broke before there was an answer.
+    #[error(
+        "cannot reach a Tasker server at {url}; start one with `tasker dev`, or name it with --url or TASKER_URL"
+    )]
+    Unreachable { url: String, source: reqwest::Error },
+    /// The server said no.
+    #[error("{message}")]
+    Refused {
+        status: StatusCode,
+        message: String,
+        /// One line each: pointers into the request, faults of a template.
+        details: Vec<String>,
+        body: String,
+    },
+    /// What answered is not a Tasker server, or one of another age.
+    #[error("{url} answered something that is not Tasker's: {source}")]
+    Strange {
+        url: String,
+        source: serde_json::Error,
+    },
+    /// The thing asked about failed, and the output has said how.
+    #[error("{0}")]
+    Verdict(String),
+    /// As above, and there is nothing to add.
+    #[error("failed")]
+    Silent,
+    /// Output that nobody takes any more, or a local file that cannot be used.
+    #[error("{doing}")]
+    Local {
+        doing: String,
+        source: std::io::Error,
+    },
+}
+
+impl Failure {
+    /// The process's exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Failure::Refused { .. } | Failure::Verdict(_) | Failure::Silent => 1,
+            Failure::Strange { .. } | Failure::Local { .. } => 1,
+            Failure::Usage(_) | Failure::Setup { .. } | Failure::Unreachable { .. } => 2,
+        }
+    }
+
+    /// A [`Failure::Setup`].
+    pub(crate) fn setup(
+        doing: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Failure {
+        Failure::Setup {
+            doing: doing.into(),
+            source: source.into(),
+        }
+    }
+
+    /// A [`Failure::Local`].
+    pub(crate) fn local(doing: impl Into<String>, source: std::io::Error) -> Failure {
+        Failure::Local {
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// What an answer with an error status says.
+    pub(crate) fn refused(status: StatusCode, body: String) -> Failure {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            error: ErrorBody,
+        }
+        let (message, details) = match serde_json::from_str::<Told>(&body) {
+            Ok(Told { error }) => (
+                format!("{} ({})", error.message, error.code),
+                details(&serde_json::Value::Object(error.details)),
+            ),
+            Err(_) => {
+                let text = body.trim();
+                let text = if text.is_empty() {
+                    "no reason given"
+                } else {
+                    text
+                };
+                (format!("{text} (HTTP {status})"), Vec::new())
+            }
+        };
+        Failure::Refused {
+            status,
+            message,
+            details,
+            body,
+        }
+    }
+
+    /// Whether the server said that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// Everything for people to read: the message, its details, its causes.
+    pub(crate) fn explained(&self) -> String {
+        let mut text = self.to_string();
+        if let Failure::Refused { details, .. } = self {
+            for detail in details {
+                text.push_str("\n  ");
+                text.push_str(detail);
+            }
+        }
+        let mut source = self.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            // Many errors repeat their cause in their own text.
+            if !text.contains(&cause_text) {
+                text.push_str("\n  because: ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        text
+    }
+}
+
+/// The details of an error as lines: lists of objects with a message first, then what else is there.
+fn details(value: &serde_json::Value) -> Vec<String> {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) if fields.contains_key("message") => vec![with_place(fields)],
+        Value::Object(fields) => {
+            let line = |(key, value): (&String, &Value)| match value {
+                Value::Object(_) | Value::Array(_) => details(value),
+                Value::String(text) => vec![format!("{key}: {text}")],
+                other => vec![format!("{key}: {other}")],
+            };
+            fields.iter().flat_map(line).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(details).collect(),
+        Value::String(text) => vec![text.clone()],
+        other => vec![other.to_string()],
+    }
+}
+
+fn with_place(fields: &serde_json::Map<String, serde_json::Value>) -> String {
+    let text = |key: &str| {
+        fields.get(key).map(|value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    };
+    let message = text("message").unwrap_or_default();
+    match (text("pointer"), text("line"), text("column")) {
+        (Some(pointer), _, _) if pointer.is_empty() => message,
+        (Some(pointer), _, _) => format!("{pointer}: {message}"),
+        (_, Some(line), Some(column)) => format!("line {line}, column {column}: {message}"),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_message_code_and_places() {
+        let body = r#"{"error":{"code":"INVALID_CONTEXT","message":"the context breaks the input_schema",
+            "details":{"errors":[{"pointer":"/items/0","message":"is not an object"},
+                                 {"pointer":"","message":"order_id is missing"}]}}}"#;
+        let failure = Failure::refused(StatusCode::BAD_REQUEST, body.to_owned());
+        assert_eq!(failure.status(), 1);
+        assert_eq!(
+            failure.explained(),
+            "the context breaks the input_schema (INVALID_CONTEXT)\n  /items/0: is not an object\n  order_id is missing"
+        );
+    }
+
+    #[test]
+    fn an_answer_of_somebody_else_is_shown_as_it_is() {
+        let failure = Failure::refused(StatusCode::BAD_GATEWAY, "no upstream\n".to_owned());
+        assert_eq!(failure.explained(), "no upstream (HTTP 502 Bad Gateway)");
+        let failure = Failure::refused(StatusCode::NOT_FOUND, String::new());
+        assert!(failure.is_not_found());
+        assert_eq!(failure.explained(), "no reason given (HTTP 404 Not Found)");
+    }
+
+    #[test]
+    fn causes_follow_unless_they_were_told() {
+        let inner = std::io::Error::other("disk full");
+        let failure = Failure::local("cannot write the invoice", inner);
+        assert_eq!(
+            failure.explained(),
+            "cannot write the invoice\n  because: disk full"
+        );
+    }
+}
