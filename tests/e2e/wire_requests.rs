@@ -138,8 +138,10 @@ async fn what_is_wrong_with_a_request_is_said_and_nothing_is_stored() {
         .collect();
     pointers.sort_unstable();
     assert_eq!(pointers, ["/context/id", "/context/lines/1"]);
-    let far = with("run_at", json!("+200000-01-01T00:00:00Z"));
-    refused(&stack, Method::POST, "/v1/tasks", &far, 400, "BAD_REQUEST").await;
+    for far in ["+200000-01-01T00:00:00Z", "-200000-01-01T00:00:00Z"] {
+        let far = with("run_at", json!(far));
+        refused(&stack, Method::POST, "/v1/tasks", &far, 400, "BAD_REQUEST").await;
+    }
     assert_eq!(stack.get("/v1/tasks").await["pagination"]["total_count"], 0);
 }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::error::ErrorBody;
 use super::json::{RawJson, null_as_default, required};
+use super::time;
 
 /// Asks for one task. Keys that are not listed here are refused; an explicit null counts as absent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -52,7 +53,11 @@ pub struct TaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Not to be started before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "time::ts_opt",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub run_at: Option<DateTime<Utc>>,
     /// Ignored: the server's clock counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,13 @@ pub fn format(time: &DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
+/// RFC 3339, whose years have four digits: whatever passes, PostgreSQL can store.
+fn parse(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.with_timezone(&Utc))
+        .map_err(|error| format!("{text:?} is not an RFC 3339 time: {error}"))
+}
+
 /// `2025-01-02T03:04:05.678901`: the client refuses an offset here.
 pub fn format_naive(time: &DateTime<Utc>) -> String {
     time.format(NAIVE).to_string()
@@ -25,7 +32,8 @@ pub mod ts {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
-        DateTime::deserialize(from)
+        let text = String::deserialize(from)?;
+        parse(&text).map_err(D::Error::custom)
     }
 }
 
@@ -46,7 +54,9 @@ pub mod ts_opt {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<DateTime<Utc>>, D::Error> {
-        Option::deserialize(from)
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| parse(&text).map_err(D::Error::custom))
+            .transpose()
     }
 }
 

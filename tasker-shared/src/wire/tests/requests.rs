@@ -60,6 +60,8 @@ fn keys_that_nobody_knows_wrong_types_and_repeated_keys_are_refused() {
         r#""tags":"one""#,
         r#""correlation_id":"nonsense""#,
         r#""run_at":"2025-01-02T03:04:05""#,
+        r#""run_at":"+200000-01-02T03:04:05Z""#,
+        r#""run_at":"-20000-01-02T03:04:05Z""#,
         r#""name":"twice""#,
     ] {
         let body = format!(r#"{{"name":"n","namespace":"s","context":{{}},{extra}}}"#);
