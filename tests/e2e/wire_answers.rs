@@ -286,6 +286,34 @@ async fn a_running_task_says_why_each_step_is_not_running_and_can_be_cancelled()
 }
 
 #[tokio::test]
+async fn a_long_list_of_steps_has_every_result() {
+    let stack = Stack::start().await;
+    let steps: String = (0..150)
+        .map(|n| {
+            format!(
+                "  - {{ name: step_{n}, handler: {{ callable: echo, initialization: {{ result: {n} }} }} }}\n"
+            )
+        })
+        .collect();
+    stack
+        .apply_template(&format!(
+            "name: wide\nnamespace_name: wire\nversion: 1.0.0\nsteps:\n{steps}"
+        ))
+        .await;
+    let task = stack.submit(request("wide")).await;
+    stack.wait_complete(task, PATIENCE).await;
+    let steps = stack.get(&format!("/v1/tasks/{task}/workflow_steps")).await;
+    assert_fits("[StepResponse]", &steps);
+    let results: Vec<u64> = steps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["results"].as_u64().unwrap())
+        .collect();
+    assert_eq!(results, (0..150).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn templates_health_and_configuration_are_read_by_the_published_client() {
     let mut stack = stack().await;
     let listed = stack.get("/v1/templates").await;

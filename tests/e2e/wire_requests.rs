@@ -440,3 +440,36 @@ async fn what_is_not_there_is_404() {
         .await;
     assert_eq!(status, 404);
 }
+
+#[tokio::test]
+async fn a_long_list_of_steps_is_whole_and_in_order() {
+    let stack = server().await;
+    let steps: String = (0..250)
+        .map(|n| format!("  - {{ name: step_{n}, handler: {{ callable: echo }} }}\n"))
+        .collect();
+    stack
+        .apply_template(&format!(
+            "name: wide\nnamespace_name: wire\nversion: 1.0.0\nsteps:\n{steps}"
+        ))
+        .await;
+    let task = stack
+        .submit(json!({"name": "wide", "namespace": "wire", "context": {}}))
+        .await;
+    let at = format!("/v1/tasks/{task}/workflow_steps");
+    let complete = json!({"action_type": "complete_manually", "completion_data": {"result": {"by": "hand"}}, "reason": "r", "completed_by": "me"});
+    let steps = stack.get(&at).await;
+    assert_fits("[StepResponse]", &steps);
+    let names: Vec<&str> = steps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        (0..250).map(|n| format!("step_{n}")).collect::<Vec<_>>()
+    );
+    // Enqueued steps cannot be ended by hand, which shows as a refusal and changes nothing.
+    let path = format!("{at}/{}", steps[7]["step_uuid"].as_str().unwrap());
+    refused(&stack, Method::PATCH, &path, &complete, 400, "BAD_REQUEST").await;
+}

@@ -353,7 +353,7 @@ request_id: str O
 ";
 
 /// Holds `value` against the table of that name (in brackets: an array of it) and panics with all that is wrong.
-pub fn assert_fits(table: &str, value: &Value) {
+pub(crate) fn assert_fits(table: &str, value: &Value) {
     let faults = faults(table, value);
     assert!(
         faults.is_empty(),

@@ -1,11 +1,18 @@
 //! The steps of a task, and what a person does to one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body as HttpBody;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use tasker_shared::db::step_views;
 use tasker_shared::db::task_views::TaskRow;
 use tasker_shared::plan::Blueprint;
+use tasker_shared::state::step::StepState;
 use tasker_shared::wire::{BlockedKind, ErrorResponse, StepManualAction, StepResponse};
 
 use super::App;
@@ -14,7 +21,10 @@ use super::extract::{Body, StepPath, TaskPath};
 use super::view::Results;
 use super::view::step::StepView;
 use crate::lifecycle::control::Action;
+use uuid::Uuid;
 
+/// Steps read with their results in one go: with results as large as they may be, some hundred megabytes.
+const STEPS_AT_ONCE: i32 = 100;
 const LONGEST_REASON: usize = 500;
 const LONGEST_NAME: usize = 255;
 
@@ -30,13 +40,73 @@ const LONGEST_NAME: usize = 255;
 pub(super) async fn list(
     State(app): State<App>,
     TaskPath(task_uuid): TaskPath,
-) -> Result<Json<Vec<StepResponse>>, ApiError> {
-    let view = app.task_view(task_uuid, Results::With).await?;
-    let steps = view
-        .steps
-        .into_iter()
-        .map(|step| step.response(task_uuid, &view.blueprint));
-    Ok(Json(steps.collect()))
+) -> Result<Response, ApiError> {
+    let (task, blueprint) = app.task_of(task_uuid).await?;
+    let last = blueprint.graph.join() - 1;
+    if last <= STEPS_AT_ONCE {
+        let steps = app
+            .step_views(&task, &blueprint, (1, last), Results::With)
+            .await?;
+        let steps = steps
+            .into_iter()
+            .map(|step| step.response(task_uuid, &blueprint));
+        return Ok(Json(steps.collect::<Vec<_>>()).into_response());
+    }
+    let steps = app
+        .step_views(&task, &blueprint, (1, last), Results::Without)
+        .await?;
+    let long = LongList {
+        app,
+        task_uuid,
+        blueprint,
+        steps: steps.into_iter(),
+        began: false,
+    };
+    let chunks = stream::try_unfold(long, |mut long| async move {
+        let chunk = long.next().await?;
+        Ok::<_, std::io::Error>(chunk.map(|chunk| (chunk, long)))
+    });
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        HttpBody::from_stream(chunks),
+    )
+        .into_response())
+}
+
+/// A list of many steps, sent as it is read: their results together may be larger than memory.
+struct LongList {
+    app: App,
+    task_uuid: Uuid,
+    blueprint: Arc<Blueprint>,
+    steps: std::vec::IntoIter<StepView>,
+    began: bool,
+}
+
+impl LongList {
+    /// The next part of the JSON text; `None` after the last. An error cuts the answer off.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, std::io::Error> {
+        let chunk: Vec<StepView> = self.steps.by_ref().take(STEPS_AT_ONCE as usize).collect();
+        let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
+            return Ok(None);
+        };
+        let results =
+            step_views::list_results(&self.app.pool, self.task_uuid, first.number, last.number);
+        let results = results.await.map_err(std::io::Error::other)?;
+        let mut results: HashMap<i32, String> = results.into_iter().collect();
+        let mut text = Vec::new();
+        for mut step in chunk {
+            text.push(if self.began { b',' } else { b'[' });
+            self.began = true;
+            step.result = results
+                .remove(&step.number)
+                .filter(|_| step.state == StepState::Complete);
+            serde_json::to_writer(&mut text, &step.response(self.task_uuid, &self.blueprint))?;
+        }
+        if self.steps.len() == 0 {
+            text.push(b']');
+        }
+        Ok(Some(text))
+    }
 }
 
 /// Reads a step.

@@ -76,6 +76,12 @@ statements! {
                                  AND a.outcome IN (0, 8) ORDER BY a.attempt DESC LIMIT 1) w ON true
           WHERE s.task_uuid = $1 AND s.step_no BETWEEN $2 AND $3
           ORDER BY s.step_no";
+    RESULTS, "list_step_results" =
+        "SELECT s.step_no, w.result::text
+           FROM tasker.steps s,
+                LATERAL (SELECT a.result FROM tasker.attempts a WHERE a.task_uuid = $1 AND a.step_no = s.step_no
+                            AND a.outcome IN (0, 8) ORDER BY a.attempt DESC LIMIT 1) w
+          WHERE s.task_uuid = $1 AND s.step_no BETWEEN $2 AND $3 AND s.state = 6 AND w.result IS NOT NULL";
     ATTEMPTS, "list_attempts" =
         "SELECT attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result::text AS result, error::text AS error
            FROM tasker.attempts WHERE task_uuid = $1 AND step_no = $2 ORDER BY attempt DESC LIMIT $3";
@@ -95,6 +101,20 @@ pub async fn list(
         .bind(last)
         .bind(results);
     LIST.run(query.fetch_all(pool)).await
+}
+
+/// What the steps from number `first` to `last` ended well with, by number, as JSON text.
+pub async fn list_results(
+    pool: &PgPool,
+    task_uuid: Uuid,
+    first: i32,
+    last: i32,
+) -> Result<Vec<(i32, String)>> {
+    let query = sqlx::query_as(RESULTS.sql)
+        .bind(task_uuid)
+        .bind(first)
+        .bind(last);
+    RESULTS.run(query.fetch_all(pool)).await
 }
 
 /// The attempts of a step that have ended, the last one first, at most `most`.

@@ -330,6 +330,11 @@ async fn tasks_and_their_steps_are_read_as_they_are() {
         .unwrap();
     assert_eq!((bare.len(), &bare[0].result), (1, &None));
 
+    let results = step_views::list_results(&world.pool, task, 1, 2)
+        .await
+        .unwrap();
+    assert_eq!(results, [(1, r#"{"b":1.0,"a":2}"#.to_owned())]);
+
     let steps = step_views::list(&world.pool, other, 1, 2, true)
         .await
         .unwrap();
