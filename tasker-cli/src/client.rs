@@ -4,7 +4,7 @@ mod events;
 
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, StatusCode, header};
+use reqwest::{Method, RequestBuilder, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,7 +26,6 @@ pub(crate) struct Client {
 /// A success.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
     pub(crate) headers: header::HeaderMap,
     pub(crate) body: String,
     url: String,
@@ -145,12 +144,7 @@ impl Client {
         if !status.is_success() {
             return Err(Failure::refused(status, body));
         }
-        Ok(Answer {
-            status,
-            headers,
-            body,
-            url,
-        })
+        Ok(Answer { headers, body, url })
     }
 }
 

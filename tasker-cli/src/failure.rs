@@ -110,11 +110,6 @@ impl Failure {
         }
     }
 
-    /// Whether the server said that there is no such thing.
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Failure::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
-
     /// Everything for people to read: the message, its details, its causes.
     pub(crate) fn explained(&self) -> String {
         let mut text = self.to_string();
@@ -195,7 +190,6 @@ mod tests {
         let failure = Failure::refused(StatusCode::BAD_GATEWAY, "no upstream\n".to_owned());
         assert_eq!(failure.explained(), "no upstream (HTTP 502 Bad Gateway)");
         let failure = Failure::refused(StatusCode::NOT_FOUND, String::new());
-        assert!(failure.is_not_found());
         assert_eq!(failure.explained(), "no reason given (HTTP 404 Not Found)");
     }
 

@@ -58,6 +58,7 @@ impl Line {
     }
 
     /// How many columns it takes.
+    #[cfg(test)]
     pub(crate) fn columns(&self) -> usize {
         let parts = self.parts.iter();
         parts.map(|(_, text)| text.chars().count()).sum()

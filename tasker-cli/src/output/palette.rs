@@ -29,6 +29,7 @@ pub(crate) struct Palette {
 
 impl Palette {
     /// Writes no colours.
+    #[cfg(test)]
     pub(crate) const PLAIN: Palette = Palette { colours: false };
 
     /// What suits standard output.

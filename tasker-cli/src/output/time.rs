@@ -14,12 +14,6 @@ pub(crate) fn full(at: DateTime<Utc>) -> String {
         .to_string()
 }
 
-/// Day and time of a string that should hold one; the string itself where it does not.
-pub(crate) fn full_of(text: &str) -> String {
-    DateTime::parse_from_rfc3339(text)
-        .map_or_else(|_| text.to_owned(), |at| full(at.with_timezone(&Utc)))
-}
-
 /// How long something took, in the unit that suits: `8 ms`, `1.2 s`, `2 m 05 s`, `3 h 20 m`.
 pub(crate) fn took(ms: i64) -> String {
     let ms = ms.max(0);
@@ -30,13 +24,6 @@ pub(crate) fn took(ms: i64) -> String {
         60_000..3_600_000 => format!("{} m {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} m", seconds / 3_600, seconds / 60 % 60),
     }
-}
-
-/// The milliseconds from one moment to another, where both are there and parse.
-pub(crate) fn between(from: Option<&str>, to: Option<&str>) -> Option<i64> {
-    let from = DateTime::parse_from_rfc3339(from?).ok()?;
-    let to = DateTime::parse_from_rfc3339(to?).ok()?;
-    Some((to - from).num_milliseconds())
 }
 
 #[cfg(test)]
@@ -58,16 +45,5 @@ mod tests {
         for (ms, text) in cases {
             assert_eq!(took(ms), text, "{ms}");
         }
-    }
-
-    #[test]
-    fn the_time_between_needs_two_moments() {
-        let from = Some("2025-01-02T03:04:05.678Z");
-        assert_eq!(
-            between(from, Some("2025-01-02T03:04:06.000+00:00")),
-            Some(322)
-        );
-        assert_eq!(between(from, None), None);
-        assert_eq!(between(from, Some("yesterday")), None);
     }
 }
