@@ -50,7 +50,9 @@ pub(crate) async fn run(wanted: Wanted) -> Result<(), Failure> {
         console.print(&stack.banner(&wanted));
         signals.next().await;
     }
-    console.say("stopping; once more to stop at once");
+    if stack.server.is_some() {
+        console.say("stopping; once more to stop at once");
+    }
     tokio::select! {
         () = stack.stop() => {}
         _ = signals.next() => stack.kill().await,

@@ -115,7 +115,8 @@ statements! {
                      FROM fresh WHERE begin = 2),
          woken AS (SELECT pg_notify('tasker_steps', '') WHERE $27 AND EXISTS (SELECT 1 FROM queued)
                    UNION ALL SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM spread))
-         SELECT f.task_uuid FROM fresh f LEFT JOIN (SELECT count(*) FROM woken) w ON true";
+         -- what nobody reads is not run: this reads the notification
+         SELECT f.task_uuid FROM fresh f JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     STORED, "find_stored_tasks" = "SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($1)";
     FIRST_TASKS, "find_first_tasks" =
         "SELECT k.namespace, k.name, k.key, k.task_uuid, k.digest

@@ -291,3 +291,22 @@ async fn higher_priority_is_claimed_first() {
     }
     assert_eq!(order, [7, 7, 0, 0, -5, -5]);
 }
+
+#[tokio::test]
+async fn each_hop_wakes_whoever_goes_on() {
+    let mut world = World::new().await;
+    let blueprint = world.template("chain", &chain(2)).await;
+    world.route(&blueprint, 0).await;
+    let mut listener = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();
+    listener.listen_all(["tasker_steps", "tasker_results", "tasker_cancels"]).await.unwrap();
+    let task = world.submit(&blueprint).await;
+    assert_eq!(listener.recv().await.unwrap().channel(), "tasker_steps");
+    let worker = world.worker;
+    let claimed = world.claim(worker, 1).await;
+    world.end(&claimed[0], Outcome::Success).await;
+    assert_eq!(listener.recv().await.unwrap().channel(), "tasker_results");
+    world.advance().await;
+    assert_eq!(listener.recv().await.unwrap().channel(), "tasker_steps");
+    world.intervene(&blueprint, task, intervene::Action::Cancel).await.unwrap();
+    assert_eq!(listener.recv().await.unwrap().channel(), "tasker_cancels");
+}
