@@ -54,7 +54,9 @@ async fn the_report_agrees_with_a_plain_sum_over_sixty_thousand_rows() {
     set_up(&directory);
     let template = std::fs::read_to_string(example().join("templates/sales_report.yaml")).unwrap();
     let here = format!("cwd: {}", json!(directory.to_str().unwrap()));
-    stack.apply_template(&template.replace("cwd: examples/data-pipeline", &here)).await;
+    stack
+        .apply_template(&template.replace("cwd: examples/data-pipeline", &here))
+        .await;
 
     let request = json!({ "name": "sales_report", "namespace": "examples", "context": {} });
     let task = stack.submit(request).await;
@@ -71,13 +73,27 @@ async fn the_report_agrees_with_a_plain_sum_over_sixty_thousand_rows() {
     );
     let report = std::fs::read_to_string(directory.join("report/sales.txt")).unwrap();
     for (region, cents) in regions {
-        let line = report.lines().find(|line| line.starts_with(region)).unwrap();
+        let line = report
+            .lines()
+            .find(|line| line.starts_with(region))
+            .unwrap();
         let sum = format!("{}.{:02}", cents / 100, cents % 100);
         assert_eq!(line.split_whitespace().nth(1), Some(&*sum), "{line}");
     }
     let dealt: u64 = (1..=4)
-        .map(|part| steps[&format!("aggregate_{part}")]["results"]["rows"].as_u64().unwrap())
+        .map(|part| {
+            steps[&format!("aggregate_{part}")]["results"]["rows"]
+                .as_u64()
+                .unwrap()
+        })
         .sum();
     assert_eq!(dealt, rows);
-    assert!(directory.join("report/sums.csv.gz").metadata().unwrap().len() > 0);
+    assert!(
+        directory
+            .join("report/sums.csv.gz")
+            .metadata()
+            .unwrap()
+            .len()
+            > 0
+    );
 }

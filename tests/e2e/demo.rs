@@ -13,7 +13,9 @@ fn on_hand(demo: &Path, sku: &str) -> u32 {
 }
 
 async fn run_demo(stack: &Stack, demo: &Path) -> String {
-    let output = stack.tasker(&["demo", "--dir", demo.to_str().unwrap()]).await;
+    let output = stack
+        .tasker(&["demo", "--dir", demo.to_str().unwrap()])
+        .await;
     let out = String::from_utf8(output.stdout).unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{out}\n{error}", output.status);
@@ -61,14 +63,24 @@ async fn the_demo_runs_an_order_through_real_files_and_a_busy_payment_provider()
         std::fs::read_to_string(demo.join(path)).unwrap()
     };
     let invoice = result("notify_customer", "invoice");
-    assert!(invoice.contains(order) && invoice.contains("51.50 EUR"), "{invoice}");
+    assert!(
+        invoice.contains(order) && invoice.contains("51.50 EUR"),
+        "{invoice}"
+    );
     assert!(result("notify_customer", "mail").contains("To: ada@example.org"));
     assert!(result("pack_items", "parcel").contains("2 x MUG-BLUE   Blue mug"));
     let ledger = result("close_order", "ledger");
-    assert!(ledger.contains(&format!("{order},5150,ch-{order}")), "{ledger}");
+    assert!(
+        ledger.contains(&format!("{order},5150,ch-{order}")),
+        "{ledger}"
+    );
 
     for text in [
-        "┌", "✓ charge_payment ×2", "waiting_for_retry", "steps enqueued", "51.50 EUR",
+        "┌",
+        "✓ charge_payment ×2",
+        "waiting_for_retry",
+        "steps enqueued",
+        "51.50 EUR",
         demo.to_str().unwrap(),
     ] {
         assert!(out.contains(text), "{text:?} is missing in\n{out}");
@@ -78,7 +90,11 @@ async fn the_demo_runs_an_order_through_real_files_and_a_busy_payment_provider()
         line.split_whitespace().last()?.parse().ok()
     };
     let doors = [
-        "tasks requested", "steps enqueued", "steps claimed", "steps executed", "results processed",
+        "tasks requested",
+        "steps enqueued",
+        "steps claimed",
+        "steps executed",
+        "results processed",
         "tasks completed",
     ];
     assert_eq!(doors.map(door), [1, 8, 8, 8, 8, 1].map(Some), "{out}");
@@ -110,19 +126,18 @@ async fn the_command_line_answers_in_json_and_with_its_exit_status() {
     let json = |output: &std::process::Output| -> Value {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     };
-    stack
-        .apply_template(
-            "
+    let directory = stack.directory("notes");
+    let template = "
 name: note
 namespace_name: tests
 version: 1.0.0
 input_schema: { type: object, required: [n] }
 steps:
   - name: only
-    handler: { callable: fail, initialization: { times: 1, kind: permanent } }
-",
-        )
-        .await;
+    handler: { callable: command, initialization: { argv: [sh, -c, cat note.json || exit 64], cwd: HERE } }
+";
+    let here = serde_json::json!(directory).to_string();
+    stack.apply_template(&template.replace("HERE", &here)).await;
     let submit = ["task", "submit", "note", "--namespace", "tests", "--json"];
     let with = |more: &[&'static str]| -> Vec<&str> { [&submit[..], more].concat() };
 
@@ -131,17 +146,32 @@ steps:
     assert!(json(&refused)["error"]["code"].is_string());
     assert!(refused.stderr.is_empty(), "{refused:?}");
 
-    let failed = stack.tasker(&with(&["--context", r#"{"n":1.10}"#, "--wait"])).await;
+    let failed = stack
+        .tasker(&with(&["--context", r#"{"n":1.10}"#, "--wait"]))
+        .await;
     assert_eq!(failed.status.code(), Some(1));
     assert_eq!(json(&failed)["status"], "error");
-    assert!(String::from_utf8_lossy(&failed.stdout).contains("1.10"), "kept as it came");
+    assert!(
+        String::from_utf8_lossy(&failed.stdout).contains("1.10"),
+        "kept as it came"
+    );
     let task = json(&failed)["task_uuid"].as_str().unwrap().to_owned();
 
-    let retried = stack.tasker(&["task", "retry", &task, "--wait", "--json"]).await;
-    assert_eq!((retried.status.code(), &json(&retried)["status"]), (Some(0), &"complete".into()));
+    std::fs::write(directory.join("note.json"), "{}").unwrap();
+    let retried = stack
+        .tasker(&["task", "retry", &task, "--wait", "--json"])
+        .await;
+    assert_eq!(
+        (retried.status.code(), &json(&retried)["status"]),
+        (Some(0), &"complete".into())
+    );
 
-    let first = stack.tasker(&with(&["--context", r#"{"n":2}"#, "--key", "k"])).await;
-    let again = stack.tasker(&with(&["--context", r#"{"n":2}"#, "--key", "k"])).await;
+    let first = stack
+        .tasker(&with(&["--context", r#"{"n":2}"#, "--key", "k"]))
+        .await;
+    let again = stack
+        .tasker(&with(&["--context", r#"{"n":2}"#, "--key", "k"]))
+        .await;
     assert_eq!(json(&first)["task_uuid"], json(&again)["task_uuid"]);
 
     for (arguments, status) in [
@@ -165,6 +195,10 @@ steps:
         (&["migrate", "--check"], 0),
     ] {
         let output = stack.tasker(arguments).await;
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {output:?}"
+        );
     }
 }

@@ -6,6 +6,9 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod data_pipeline;
+mod demo;
+mod dev;
 mod processes;
 mod wire_answers;
 mod wire_pictures;

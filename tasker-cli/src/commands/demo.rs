@@ -217,10 +217,15 @@ fn doors(picture: &Picture, attempts: &[StepAuditResponse]) -> String {
     ] {
         rows.add(vec![door.to_owned(), number.to_string()]);
     }
-    let steps = picture.steps.len();
+    let retries = match retries {
+        0 => "no attempt failed".to_owned(),
+        1 => "1 attempt failed and was made again".to_owned(),
+        many => format!("{many} attempts failed and were made again"),
+    };
     format!(
-        "{}({steps} steps; {retries} failed attempts, tried again)\n",
-        rows.text()
+        "{}({} steps; {retries})\n",
+        rows.text(),
+        picture.steps.len()
     )
 }
 

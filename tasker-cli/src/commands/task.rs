@@ -128,7 +128,7 @@ impl Graph {
 /// The graph of a task in the colours of its steps' states.
 pub(super) fn drawing(picture: &Picture) -> String {
     let palette = Palette::of_stdout();
-    let lines = picture.diagram().draw(terminal::size().columns);
+    let lines = picture.diagram().at_rest().draw(terminal::size().columns);
     let lines = lines.iter().map(|line| line.paint(palette) + "\n");
     lines.collect()
 }

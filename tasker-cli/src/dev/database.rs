@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tasker_shared::embedded::{Binaries, Cluster, Options};
+use tasker_shared::embedded::{Binaries, Cluster, Options, PlaceError, StartError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -54,9 +54,17 @@ impl Database {
             data.reset()?;
         }
         let options = Options::new(data.cluster(), binaries);
-        let cluster = Cluster::start(options.clone())
-            .await
-            .map_err(|error| failed(error.into()))?;
+        let cluster = match Cluster::start(options.clone()).await {
+            Ok(cluster) => cluster,
+            Err(StartError::Place(PlaceError::InUse { path, owner })) => {
+                return Err(Failure::Usage(format!(
+                    "another `tasker dev` (process {owner}) keeps its database in {}: stop it, or name another \
+                     directory with --data",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(failed(error.into())),
+        };
         let url = cluster.url().to_owned();
         let description = format!("PostgreSQL {}, psql '{url}'", cluster.version());
         let stop = CancellationToken::new();

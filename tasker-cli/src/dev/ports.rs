@@ -28,6 +28,8 @@ pub(super) async fn free(
         while let Err(source) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             let may_pass = source.kind() == io::ErrorKind::AddrInUse;
             if !may_pass || until.is_none_or(|until| Instant::now() > until) {
+                // Who still holds it is nobody of ours: the next start need not wait again.
+                data.mark_stopped();
                 return Err(taken(port, first, source));
             }
             if !told {

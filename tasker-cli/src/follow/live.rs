@@ -35,12 +35,14 @@ impl Screen {
         let frame = frame(picture, terminal::size());
         let mut text = match self.lines {
             0 => String::new(),
-            lines => format!("\u{1b}[{lines}A\r\u{1b}[J"),
+            lines => format!("\u{1b}[{lines}A\r"),
         };
         for line in &frame {
             text.push_str(&line.paint(self.palette));
-            text.push('\n');
+            // Each line takes away the rest of the one it covers: emptying the screen first would flicker.
+            text.push_str("\u{1b}[K\n");
         }
+        text.push_str("\u{1b}[J");
         self.lines = frame.len();
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())

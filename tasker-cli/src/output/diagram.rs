@@ -77,6 +77,14 @@ impl Line {
 }
 
 impl Diagram {
+    /// The same for a drawing that is made once: no room is kept for what may come.
+    pub(crate) fn at_rest(mut self) -> Diagram {
+        for node in &mut self.nodes {
+            node.note_room = 0;
+        }
+        self
+    }
+
     /// The drawing, no wider than `columns` where that can be had.
     pub(crate) fn draw(&self, columns: usize) -> Vec<Line> {
         self.boxes(columns)

@@ -128,9 +128,12 @@ fn counts(nodes: &[&Node]) -> String {
     text
 }
 
-/// Columns for the counts of as many states as are usually seen at once.
+/// Columns for the counts of as many states as are usually seen at once, where room is kept at all.
 fn room(nodes: &[&Node]) -> usize {
     const STATES_AT_ONCE: usize = 4;
+    if nodes.iter().all(|node| node.note_room == 0) {
+        return 0;
+    }
     let digits = nodes.len().to_string().len();
     let has_states = nodes.iter().any(|node| node.look != Look::PLAN);
     1 + digits
