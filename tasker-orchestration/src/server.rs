@@ -252,7 +252,7 @@ impl Server {
         loops.spawn(self.loops.rescue.run(working.clone()));
         loops.spawn(self.loops.upkeep.run(working.clone()));
         if let Some((target, wakes)) = self.loops.listen {
-            loops.spawn(wake::listen(target, TOPICS, wakes, working.clone()));
+            loops.spawn(wake::listen(target, TOPICS, wakes, |_| {}, working.clone()));
         }
         let stores = tokio::spawn(self.loops.stores.run());
         let health = self.state.health().clone();

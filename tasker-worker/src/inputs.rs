@@ -149,11 +149,9 @@ impl Ancestors for FromDatabase {
             let rows = claim::results(&self.pool, task_uuid, &numbers, self.limit_bytes)
                 .await
                 .map_err(unavailable)?
-                .map_err(|bytes| {
-                    let limit = self.limit_bytes;
-                    AncestorError::Unavailable(
-                        format!("they have {bytes} bytes together, limits.max_input_bytes allows {limit}").into(),
-                    )
+                .map_err(|bytes| AncestorError::TooLarge {
+                    bytes,
+                    limit_bytes: self.limit_bytes,
                 })?;
             let by_number: HashMap<i32, Arc<str>> = rows
                 .into_iter()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jsonschema::Validator;
 use moka::sync::Cache;
 use tasker_shared::plan::Blueprint;
+use tasker_shared::template;
 
 use crate::StepError;
 
@@ -35,7 +36,7 @@ impl Schemas {
         else {
             return Ok(());
         };
-        let compile = || jsonschema::validator_for(schema).ok().map(Arc::new);
+        let compile = || template::schema::compile(schema).ok().map(Arc::new);
         let Some(validator) = self.0.get_with((blueprint.template_id, step_no), compile) else {
             return Ok(());
         };

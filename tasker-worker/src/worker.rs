@@ -307,8 +307,9 @@ impl Started {
             drain_timeout,
         } = self.loops;
         if let Some((target, wakes)) = listen {
-            progress.set_listening(true);
-            loops.spawn(wake::listen(target, TOPICS, wakes, beating.clone()));
+            let told = Arc::clone(&progress);
+            let hears = move |hears| told.set_listening(hears);
+            loops.spawn(wake::listen(target, TOPICS, wakes, hears, beating.clone()));
         }
         loops.spawn(heartbeat.run(beating.clone()));
         let claims = tokio::spawn(claim.run(claiming.clone()));

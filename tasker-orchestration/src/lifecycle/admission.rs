@@ -7,6 +7,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use moka::sync::Cache;
 use tasker_shared::plan::Blueprint;
+use tasker_shared::template;
 use tasker_shared::wire::TaskRequest;
 use uuid::Uuid;
 
@@ -79,7 +80,7 @@ impl Schemas {
         let validator = self.compiled.get_with(blueprint.template_id, || {
             let schema = blueprint.template.input_schema.as_ref()?;
             // A stored template's schema was compiled before it was stored.
-            jsonschema::validator_for(schema).ok().map(Arc::new)
+            template::schema::compile(schema).ok().map(Arc::new)
         });
         let Some(validator) = validator else {
             return Ok(());

@@ -12,7 +12,7 @@ use super::App;
 
 /// Tells the configuration.
 #[utoipa::path(
-    get, path = "/config", tag = "system",
+    get, operation_id = "get_config", path = "/config", tag = "system",
     responses((status = 200, body = OrchestrationConfigResponse))
 )]
 pub(super) async fn config(State(app): State<App>) -> Json<OrchestrationConfigResponse> {

@@ -20,7 +20,7 @@ const MOST: i64 = 1_000;
 
 /// Lists the attempts at a step that have ended, newest first.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}/audit", tag = "steps",
+    get, operation_id = "list_step_attempts", path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}/audit", tag = "steps",
     params(("task_uuid" = uuid::Uuid, Path), ("step_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = Vec<StepAuditResponse>),

@@ -30,7 +30,7 @@ const LONGEST_NAME: usize = 255;
 
 /// Lists the steps of a task, in the order of its template.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/workflow_steps", tag = "steps",
+    get, operation_id = "list_steps", path = "/v1/tasks/{task_uuid}/workflow_steps", tag = "steps",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = Vec<StepResponse>),
@@ -111,7 +111,7 @@ impl LongList {
 
 /// Reads a step.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}", tag = "steps",
+    get, operation_id = "get_step", path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}", tag = "steps",
     params(("task_uuid" = uuid::Uuid, Path), ("step_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = StepResponse),
@@ -127,7 +127,7 @@ pub(super) async fn get(
 
 /// Puts a failed step back, declares a step done, or supplies its result.
 #[utoipa::path(
-    patch, path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}", tag = "steps",
+    patch, operation_id = "change_step", path = "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}", tag = "steps",
     params(("task_uuid" = uuid::Uuid, Path), ("step_uuid" = uuid::Uuid, Path)),
     request_body = StepManualAction,
     responses(

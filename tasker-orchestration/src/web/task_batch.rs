@@ -22,7 +22,7 @@ pub(super) struct Batch {
 
 /// Submits many tasks. Each is judged on its own; the good ones are committed together.
 #[utoipa::path(
-    post, path = "/v1/tasks/batch", tag = "tasks",
+    post, operation_id = "create_tasks", path = "/v1/tasks/batch", tag = "tasks",
     request_body = TaskBatchRequest,
     responses(
         (status = 200, body = TaskBatchResponse, description = "What became of each, in the same order"),

@@ -13,7 +13,7 @@ use crate::lifecycle::control::{self, Action};
 
 /// Cancels a task. One that is cancelled already stays so; one that has ended otherwise is a conflict.
 #[utoipa::path(
-    delete, path = "/v1/tasks/{task_uuid}", tag = "tasks",
+    delete, operation_id = "cancel_task", path = "/v1/tasks/{task_uuid}", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = TaskResponse, description = "The task, cancelled"),
@@ -60,7 +60,7 @@ fn ended(view: &TaskView) -> Result<Json<TaskResponse>, ApiError> {
 
 /// Puts every failed step of a task back, and lets it go on.
 #[utoipa::path(
-    post, path = "/v1/tasks/{task_uuid}/retry", tag = "tasks",
+    post, operation_id = "retry_task", path = "/v1/tasks/{task_uuid}/retry", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = TaskResponse, description = "The task, going on"),

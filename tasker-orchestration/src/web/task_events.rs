@@ -29,7 +29,7 @@ const WAIT_FOR_LOOK: u32 = 10;
 /// Follows a task. Events are named `progress`, and `end` when the task is final; the data of each is a
 /// `TaskProgress`. The first and the last have every step, the others those that changed.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/events", tag = "tasks",
+    get, operation_id = "follow_task", path = "/v1/tasks/{task_uuid}/events", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = TaskProgress, content_type = "text/event-stream"),

@@ -35,7 +35,7 @@ const MEDIA_TYPES: &[(&str, Format)] = &[
 
 /// Shows a task's graph: JSON, or by `Accept` `image/svg+xml` or `text/vnd.mermaid`.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/graph", tag = "tasks",
+    get, operation_id = "get_task_graph", path = "/v1/tasks/{task_uuid}/graph", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, content((TaskGraphResponse = "application/json"), (String = "image/svg+xml"), (String = "text/vnd.mermaid"))),

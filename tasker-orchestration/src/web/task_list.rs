@@ -57,7 +57,7 @@ struct Window {
 
 /// Lists tasks, the newest first.
 #[utoipa::path(
-    get, path = "/v1/tasks", tag = "tasks",
+    get, operation_id = "list_tasks", path = "/v1/tasks", tag = "tasks",
     params(ListQuery),
     responses(
         (status = 200, body = TaskListResponse),

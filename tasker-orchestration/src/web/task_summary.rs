@@ -11,7 +11,7 @@ use super::view::Results;
 
 /// Summarises a task.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}/summary", tag = "tasks",
+    get, operation_id = "get_task_summary", path = "/v1/tasks/{task_uuid}/summary", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = TaskSummaryResponse),

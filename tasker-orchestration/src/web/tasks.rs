@@ -15,7 +15,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Submits a task.
 #[utoipa::path(
-    post, path = "/v1/tasks", tag = "tasks",
+    post, operation_id = "create_task", path = "/v1/tasks", tag = "tasks",
     request_body = TaskRequest,
     responses(
         (status = 201, body = TaskResponse, description = "The task"),
@@ -53,7 +53,7 @@ pub(super) async fn create(
 
 /// Reads a task.
 #[utoipa::path(
-    get, path = "/v1/tasks/{task_uuid}", tag = "tasks",
+    get, operation_id = "get_task", path = "/v1/tasks/{task_uuid}", tag = "tasks",
     params(("task_uuid" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = TaskResponse),

@@ -39,7 +39,7 @@ pub(super) struct ListQuery {
 
 /// Lists templates.
 #[utoipa::path(
-    get, path = "/v1/templates", tag = "templates",
+    get, operation_id = "list_templates", path = "/v1/templates", tag = "templates",
     params(ListQuery),
     responses((status = 200, body = TemplateListResponse))
 )]
@@ -83,7 +83,7 @@ pub(super) async fn list(
 
 /// Reads a template.
 #[utoipa::path(
-    get, path = "/v1/templates/{namespace}/{name}/{version}", tag = "templates",
+    get, operation_id = "get_template", path = "/v1/templates/{namespace}/{name}/{version}", tag = "templates",
     params(("namespace" = String, Path), ("name" = String, Path), ("version" = String, Path)),
     responses(
         (status = 200, body = TemplateDetail),
@@ -134,7 +134,7 @@ fn detail(stored: Stored) -> TemplateDetail {
 
 /// Stores a template, given as YAML or JSON. Once stored, a version never changes.
 #[utoipa::path(
-    post, path = "/v1/templates", tag = "templates",
+    post, operation_id = "apply_template", path = "/v1/templates", tag = "templates",
     request_body(content(
         (String = "application/yaml"),
         (serde_json::Value = "application/json"),

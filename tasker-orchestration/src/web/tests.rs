@@ -525,6 +525,22 @@ async fn the_description_has_every_route_and_the_page_to_read_it_is_served() {
 }
 
 #[test]
+fn every_operation_has_a_name_of_its_own() {
+    let described = serde_json::to_value(description()).unwrap();
+    let paths = described["paths"].as_object().unwrap();
+    let operations = paths
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values());
+    let mut names: Vec<&str> = operations
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((names.len(), count >= 21), (count, true));
+}
+
+#[test]
 fn every_reference_in_the_description_leads_somewhere() {
     let described = serde_json::to_value(description()).unwrap();
     let mut open = vec![&described];

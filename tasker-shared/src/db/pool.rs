@@ -26,7 +26,8 @@ pub struct BadUrl {
 }
 
 impl Target {
-    /// Reads `url`. Every connection says its `application`.
+    /// Reads `url`. Every connection says its `application`; it is spared notices of what was to be expected,
+    /// and plans that are compiled, which takes longer than running any statement here.
     pub fn parse(
         url: &str,
         application: &str,
@@ -35,6 +36,7 @@ impl Target {
         let options = PgConnectOptions::from_str(url)
             .map_err(|source| BadUrl { source })?
             .application_name(application)
+            .options([("client_min_messages", "warning"), ("jit", "off")])
             .disable_statement_logging();
         Ok(Target {
             options,
@@ -44,15 +46,13 @@ impl Target {
 
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
     /// is, and hot tables are empty whenever it looks: left alone it plans each call anew, or scans and
-    /// hashes whole tables. So plans are made once, and reach every row by its key. Ruling scans out makes a
-    /// plan look costly, which must not have it compiled each time.
+    /// hashes whole tables. So plans are made once, and reach every row by its key.
     pub fn batches(&self) -> Target {
         self.with(&[
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
-            ("jit", "off"),
         ])
     }
 
@@ -62,7 +62,6 @@ impl Target {
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_mergejoin", "off"),
-            ("jit", "off"),
         ])
     }
 
@@ -73,13 +72,14 @@ impl Target {
         }
     }
 
-    /// A pool of at most `connections`, opened as they are needed, not tested before each use.
+    /// A pool of at most `connections`, opened as they are needed, not tested before each use. Its statements
+    /// reach rows by key, so one plan serves every call.
     pub fn pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(self.connect_timeout)
             .test_before_acquire(false)
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(self.with(&[("plan_cache_mode", "force_generic_plan")]).options)
     }
 
     /// A connection of its own.
@@ -93,11 +93,6 @@ impl Target {
             Ok(result) => result.map_err(|source| Error::new("connect", source)),
             Err(_) => Err(Error::new("connect", sqlx::Error::PoolTimedOut)),
         }
-    }
-
-    /// What `PgListener` and the migrations connect with.
-    pub fn options(&self) -> &PgConnectOptions {
-        &self.options
     }
 }
 

@@ -80,19 +80,21 @@ impl Wakes {
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Listens for `topics` and passes wakes on until `stop`. After every reconnection all topics are woken,
-/// since anything may have been missed.
+/// since anything may have been missed. `hears` is told whether notifications arrive.
 pub async fn listen(
     target: Target,
     topics: &'static [Topic],
     wakes: Wakes,
+    hears: impl Fn(bool),
     stop: CancellationToken,
 ) {
     let mut pause = Duration::from_millis(100);
     while !stop.is_cancelled() {
         let heard = tokio::select! {
-            heard = listen_once(&target, topics, &wakes, &mut pause) => heard,
+            heard = listen_once(&target, topics, &wakes, &hears, &mut pause) => heard,
             () = stop.cancelled() => return,
         };
+        hears(false);
         if let Err(error) = heard {
             tracing::debug!(%error, "listening for wakes failed; trying again");
         }
@@ -109,6 +111,7 @@ async fn listen_once(
     target: &Target,
     topics: &[Topic],
     wakes: &Wakes,
+    hears: &impl Fn(bool),
     pause: &mut Duration,
 ) -> Result<(), sqlx::Error> {
     let pool = target.pool(1);
@@ -118,6 +121,7 @@ async fn listen_once(
     let channels = topics.iter().map(|t| t.channel()).chain([own.as_str()]);
     listener.listen_all(channels).await?;
     *pause = Duration::from_millis(100);
+    hears(true);
     topics.iter().for_each(|&topic| wakes.wake_all(topic));
     let mut tested = false;
     loop {

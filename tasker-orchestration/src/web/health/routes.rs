@@ -16,20 +16,20 @@ fn short(app: &App, status: &str) -> Json<HealthResponse> {
 }
 
 /// Says that the server runs.
-#[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = HealthResponse)))]
+#[utoipa::path(get, operation_id = "get_health", path = "/health", tag = "system", responses((status = 200, body = HealthResponse)))]
 pub(in crate::web) async fn health(State(app): State<App>) -> Json<HealthResponse> {
     short(&app, "healthy")
 }
 
 /// Says that the process lives.
-#[utoipa::path(get, path = "/health/live", tag = "system", responses((status = 200, body = HealthResponse)))]
+#[utoipa::path(get, operation_id = "get_liveness", path = "/health/live", tag = "system", responses((status = 200, body = HealthResponse)))]
 pub(in crate::web) async fn live(State(app): State<App>) -> Json<HealthResponse> {
     short(&app, "alive")
 }
 
 /// Says whether work can be taken.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "system",
+    get, operation_id = "get_readiness", path = "/health/ready", tag = "system",
     responses(
         (status = 200, body = ReadinessResponse),
         (status = 503, body = ReadinessResponse, description = "Not now"),
@@ -45,7 +45,7 @@ pub(in crate::web) async fn ready(State(app): State<App>) -> (StatusCode, Json<R
 }
 
 /// Says everything, and what is wrong.
-#[utoipa::path(get, path = "/health/detailed", tag = "system", responses((status = 200, body = DetailedHealthResponse)))]
+#[utoipa::path(get, operation_id = "get_detailed_health", path = "/health/detailed", tag = "system", responses((status = 200, body = DetailedHealthResponse)))]
 pub(in crate::web) async fn detailed(State(app): State<App>) -> Json<DetailedHealthResponse> {
     Json(app.detailed_health().await)
 }
