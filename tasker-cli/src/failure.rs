@@ -140,6 +140,7 @@ fn details(value: &serde_json::Value) -> Vec<String> {
         Value::Object(fields) if fields.contains_key("message") => vec![with_place(fields)],
         Value::Object(fields) => {
             let line = |(key, value): (&String, &Value)| match value {
+                Value::Null => Vec::new(),
                 Value::Object(_) | Value::Array(_) => details(value),
                 Value::String(text) => vec![format!("{key}: {text}")],
                 other => vec![format!("{key}: {other}")],

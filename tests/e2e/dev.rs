@@ -54,13 +54,11 @@ impl Dev {
     /// The processes it has started: PostgreSQL's watcher, the server, the workers.
     fn children(&self) -> Vec<(Pid, String)> {
         let parent = self.child.id().unwrap();
-        let children = read(&format!("/proc/{parent}/task/{parent}/children"));
         let threads = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
         let of_threads = threads
             .flatten()
             .map(|thread| read(thread.path().join("children")));
         let mut all: Vec<u32> = of_threads
-            .chain([children])
             .flat_map(|text| {
                 text.split_whitespace()
                     .map(|pid| pid.parse().unwrap())

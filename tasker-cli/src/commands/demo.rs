@@ -257,7 +257,7 @@ fn artefacts(directory: &Path, steps: &[StepResponse]) -> String {
     if let Some(invoice) = invoice {
         text.push('\n');
         for line in invoice.lines() {
-            text.push_str(&format!("  {line}").trim_end().to_owned());
+            text.push_str(format!("  {line}").trim_end());
             text.push('\n');
         }
     }

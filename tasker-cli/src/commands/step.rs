@@ -5,7 +5,7 @@ use reqwest::Method;
 use tasker_shared::wire::{StepAuditResponse, StepManualAction, StepResponse};
 use uuid::Uuid;
 
-use super::task_show::short;
+use super::task_show::{few, short};
 use super::{print, print_body, print_line};
 use crate::cli::Remote;
 use crate::client::Client;
@@ -127,7 +127,7 @@ fn head(step: &StepResponse, palette: Palette) -> String {
         ("handler", Some(step.handler.clone())),
         (
             "waits for",
-            Some(step.dependencies.join(", ")).filter(|names| !names.is_empty()),
+            Some(few(&step.dependencies)).filter(|names| !names.is_empty()),
         ),
         (
             "attempts",

@@ -124,6 +124,15 @@ fn errors(steps: &[StepResponse]) -> String {
     text
 }
 
+/// Some names, and how many more there are.
+pub(super) fn few(names: &[String]) -> String {
+    const FEW: usize = 6;
+    match names.len() {
+        ..=FEW => names.join(", "),
+        all => format!("{} and {} more", names[..FEW].join(", "), all - FEW),
+    }
+}
+
 /// The text on one line, cut where it is longer than `columns`.
 pub(super) fn short(text: &str, columns: usize) -> String {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -137,6 +146,14 @@ pub(super) fn short(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_names_a_few_are_told() {
+        let names = |count: usize| -> Vec<String> { (0..count).map(|n| format!("s{n}")).collect() };
+        assert_eq!(few(&names(0)), "");
+        assert_eq!(few(&names(6)), "s0, s1, s2, s3, s4, s5");
+        assert_eq!(few(&names(9)), "s0, s1, s2, s3, s4, s5 and 3 more");
+    }
 
     #[test]
     fn long_texts_are_cut_visibly() {

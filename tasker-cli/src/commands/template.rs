@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use tasker_shared::wire::{TemplateApplied, TemplateDetail, TemplateListResponse};
 
+use super::task_show::few;
 use super::template_check::{self, Check};
 use super::{print, print_body, print_line};
 use crate::cli::Remote;
@@ -269,7 +270,7 @@ impl Show {
             rows.add(vec![
                 step.name.clone(),
                 step.handler.clone(),
-                step.dependencies.join(", "),
+                few(&step.dependencies),
                 if step.default_retryable {
                     step.default_max_attempts
                 } else {
