@@ -23,6 +23,8 @@ use crate::web::Progress;
 
 /// How often the lanes are looked up without being told of a new one.
 const LANES: Duration = Duration::from_secs(2);
+/// How often a worker with no free slot says that it is well.
+const BUSY: Duration = Duration::from_secs(1);
 /// How long a claim that failed is waited with before the next one.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -74,9 +76,12 @@ impl Claim {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-            if self.running.free() == 0 {
+            while self.running.free() == 0 && !stop.is_cancelled() {
+                // A worker whose handlers take long is busy, not stuck.
+                self.progress.claimed(self.clock.now());
                 tokio::select! {
                     () = self.running.freed() => {}
+                    () = tokio::time::sleep(BUSY) => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -97,6 +102,7 @@ impl Claim {
         let free = self.running.free();
         let takes = self.lanes.takes(free, now);
         if takes.is_empty() {
+            self.progress.claimed(self.clock.now());
             return Ok(false);
         }
         let worker = *self.worker.borrow();

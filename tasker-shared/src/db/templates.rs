@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 
-use super::{Result, statements};
+use super::{Error, Result, statements};
 use crate::graph::Graph;
 use crate::template::Template;
 
@@ -35,7 +35,7 @@ pub struct Listed {
 statements! {
     INSERT, "insert_template" =
         "INSERT INTO tasker.templates (namespace, name, version, definition, source, step_count)
-         VALUES ($1, $2, $3, $4, $5, $6)
+         VALUES ($1, $2, $3, $4::text::json, $5, $6)
          ON CONFLICT DO NOTHING RETURNING template_id";
     INSERT_STEPS, "insert_template_steps" =
         // parents comes as one flat array, each step's part from `lo` to `hi`
@@ -64,11 +64,13 @@ pub async fn insert(
 ) -> Result<Option<i32>> {
     let graph = Graph::of(template);
     let count = i32::try_from(graph.len()).unwrap_or(i32::MAX);
+    let definition = serde_json::to_string(template)
+        .map_err(|error| Error::new(INSERT.name, sqlx::Error::Encode(error.into())))?;
     let insert = sqlx::query_scalar(INSERT.sql)
         .bind(&template.namespace_name)
         .bind(&template.name)
         .bind(template.version.to_string())
-        .bind(Json(template))
+        .bind(definition)
         .bind(source)
         .bind(count);
     let Some(template_id) = INSERT.run(insert.fetch_optional(&mut *connection)).await? else {
