@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_tests::Stack;
+use tasker_tests::{Setup, Stack};
 
 const LINE: &str = "
 name: line
@@ -19,12 +19,21 @@ steps:
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+async fn stack_with_line() -> Stack {
+    let templates = vec![LINE.to_owned()];
+    Stack::with(Setup {
+        templates,
+        ..Setup::default()
+    })
+    .await
+}
+
 fn request() -> serde_json::Value {
     json!({ "name": "line", "namespace": "tests", "context": {} })
 }
 
 #[tokio::test]
-async fn a_task_goes_through_and_everything_ends_well_when_told_to() {
+async fn a_template_sent_later_runs_and_everything_ends_well_when_told_to() {
     let mut stack = Stack::start().await;
     stack.apply_template(LINE).await;
     let task = stack.submit(request()).await;
@@ -36,8 +45,7 @@ async fn a_task_goes_through_and_everything_ends_well_when_told_to() {
 
 #[tokio::test]
 async fn killed_processes_that_come_back_go_on_where_they_were() {
-    let mut stack = Stack::start().await;
-    stack.apply_template(LINE).await;
+    let mut stack = stack_with_line().await;
     stack.worker().kill_9().await;
     let task = stack.submit(request()).await;
     stack.server().kill_9().await;
@@ -48,8 +56,7 @@ async fn killed_processes_that_come_back_go_on_where_they_were() {
 
 #[tokio::test]
 async fn processes_find_a_restarted_database_again() {
-    let mut stack = Stack::start().await;
-    stack.apply_template(LINE).await;
+    let mut stack = stack_with_line().await;
     stack.postgres().kill_now().await.unwrap();
     stack.postgres().restart().await.unwrap();
     let task = loop {

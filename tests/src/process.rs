@@ -86,10 +86,13 @@ impl Process {
 
     async fn become_ready(&mut self, until: Instant) {
         let client = client();
+        let mut last = String::from("no answer");
         loop {
-            let reply = client.get(self.url("/health/ready")).send().await;
-            if reply.is_ok_and(|reply| reply.status().is_success()) {
-                return;
+            if let Ok(reply) = client.get(self.url("/health/ready")).send().await {
+                if reply.status().is_success() {
+                    return;
+                }
+                last = reply.text().await.unwrap_or_default();
             }
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!(
@@ -100,7 +103,7 @@ impl Process {
             }
             assert!(
                 Instant::now() < until,
-                "{} is not ready:\n{}",
+                "{} is not ready: {last}\n{}",
                 self.plan.name,
                 self.log_tail()
             );
