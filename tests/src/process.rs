@@ -212,15 +212,15 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// Beside this test's own program, two directories up: Cargo tells it only to tests of the same package.
+/// Where Cargo puts programs: beside a benchmark, one directory up from a test. Cargo tells it only to tests of
+/// the same package.
 fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let dependencies = test
-        .ancestors()
-        .find(|directory| directory.ends_with("deps"));
-    let program = dependencies
-        .expect("Cargo runs the tests")
-        .with_file_name("tasker");
+    let own = std::env::current_exe().unwrap();
+    let mut directory = own.parent().unwrap();
+    if directory.ends_with("deps") {
+        directory = directory.parent().unwrap();
+    }
+    let program = directory.join("tasker");
     assert!(
         program.exists(),
         "{} is missing: build it first, `cargo build -p tasker-cli`",
