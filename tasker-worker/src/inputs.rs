@@ -14,22 +14,27 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::step_executor::{Executor, step_uuid};
-use crate::{AncestorError, Ancestors, Inputs, StepContext, StepError};
+use crate::{AncestorError, Ancestors, Inputs, Limits, StepContext, StepError};
 
-/// The results of a step's parents by number, as JSON text.
+/// What a step is given besides its context: the results of its parents by number, as JSON text, and where
+/// those of further ancestors are read.
 #[derive(Debug)]
-pub(crate) struct Results(HashMap<i32, Arc<str>>);
+pub(crate) struct Results {
+    parents: HashMap<i32, Arc<str>>,
+    pool: PgPool,
+    limits: Limits,
+}
 
 impl Results {
     /// The results of the parents; an error where together with the context they are larger than
-    /// `limit_bytes`.
+    /// `limits.max_input_bytes`.
     pub(crate) async fn of(
         step: &Claimed,
         blueprint: &Blueprint,
         pool: &PgPool,
-        limit_bytes: usize,
+        limits: Limits,
     ) -> Result<Results, StepError> {
+        let limit_bytes = limits.max_input_bytes;
         let parents = blueprint.graph.parents(step.step_no);
         let left = limit_bytes.saturating_sub(step.context.len());
         let rows: Vec<(i32, Option<String>)> = if parents.len() > claim::PARENTS_WITH_CLAIM as usize
@@ -51,7 +56,57 @@ impl Results {
         let result = |(number, text): (i32, Option<String>)| {
             (number, text.as_deref().unwrap_or("null").into())
         };
-        Ok(Results(rows.into_iter().map(result).collect()))
+        Ok(Results {
+            parents: rows.into_iter().map(result).collect(),
+            pool: pool.clone(),
+            limits,
+        })
+    }
+
+    /// What the handler of a step is given.
+    pub(crate) fn into_context(
+        self,
+        step: &Claimed,
+        blueprint: &Arc<Blueprint>,
+        deadline: Instant,
+        cancellation: CancellationToken,
+    ) -> StepContext {
+        let graph = &blueprint.graph;
+        let dependencies = graph
+            .parents(step.step_no)
+            .iter()
+            .map(|number| {
+                let result = self.parents.get(number).cloned();
+                (
+                    graph.name(*number).into(),
+                    result.unwrap_or_else(|| "null".into()),
+                )
+            })
+            .collect();
+        let definition = blueprint.step(step.step_no);
+        let initialization = definition.map_or_else(
+            || "{}".to_owned(),
+            |d| serde_json::Value::Object(d.handler.initialization.clone()).to_string(),
+        );
+        StepContext::new(Inputs {
+            task_uuid: step.task_uuid,
+            step_uuid: ids::step_uuid(step.task_uuid, step.step_no),
+            correlation_id: step.correlation_id,
+            namespace: blueprint.template.namespace_name.as_str().into(),
+            step_name: graph.name(step.step_no).into(),
+            attempt: u32::try_from(step.tries).unwrap_or(0) + 1,
+            deadline,
+            cancellation,
+            context: step.context.as_str().into(),
+            initialization: initialization.into(),
+            dependencies,
+            ancestors: Arc::new(FromDatabase {
+                pool: self.pool,
+                blueprint: Arc::clone(blueprint),
+                limit_bytes: self.limits.max_input_bytes,
+            }),
+            limits: self.limits,
+        })
     }
 }
 
@@ -77,53 +132,6 @@ fn too_large(bytes: usize, limit_bytes: usize) -> StepError {
         "context and parents' results have {bytes} bytes together, limits.max_input_bytes allows {limit_bytes}"
     ))
     .with_type("input_too_large")
-}
-
-/// What the handler of a step is given.
-pub(crate) fn context(
-    executor: &Executor,
-    step: &Claimed,
-    blueprint: &Arc<Blueprint>,
-    results: Results,
-    deadline: Instant,
-    cancellation: CancellationToken,
-) -> StepContext {
-    let graph = &blueprint.graph;
-    let dependencies = graph
-        .parents(step.step_no)
-        .iter()
-        .map(|number| {
-            let result = results.0.get(number).cloned();
-            (
-                graph.name(*number).into(),
-                result.unwrap_or_else(|| "null".into()),
-            )
-        })
-        .collect();
-    let definition = blueprint.step(step.step_no);
-    let initialization = definition.map_or_else(
-        || "{}".to_owned(),
-        |d| serde_json::Value::Object(d.handler.initialization.clone()).to_string(),
-    );
-    StepContext::new(Inputs {
-        task_uuid: step.task_uuid,
-        step_uuid: step_uuid(step),
-        correlation_id: step.correlation_id,
-        namespace: blueprint.template.namespace_name.as_str().into(),
-        step_name: graph.name(step.step_no).into(),
-        attempt: u32::try_from(step.tries).unwrap_or(0) + 1,
-        deadline,
-        cancellation,
-        context: step.context.as_str().into(),
-        initialization: initialization.into(),
-        dependencies,
-        ancestors: Arc::new(FromDatabase {
-            pool: executor.pool.clone(),
-            blueprint: Arc::clone(blueprint),
-            limit_bytes: executor.limits.max_input_bytes,
-        }),
-        limits: executor.limits,
-    })
 }
 
 /// Reads results of ancestors behind the parents.

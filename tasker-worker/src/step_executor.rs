@@ -12,13 +12,12 @@ use tasker_shared::clock::Clock;
 use tasker_shared::db::claim::Claimed;
 use tasker_shared::db::submit::Ended;
 use tasker_shared::document::Document;
-use tasker_shared::ids;
 use tasker_shared::plan::{Blueprint, Outcome};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::handlers::{Handler, Registry};
-use crate::inputs::{self, Results};
+use crate::inputs::Results;
 use crate::result_sender::{Finished, Results as Outbox};
 use crate::running::{Running, Slot, Stop};
 use crate::schema::Schemas;
@@ -123,19 +122,12 @@ impl Executor {
             .timeout_seconds
             .map_or(self.default_timeout, |s| Duration::from_secs(u64::from(s)));
         let deadline = Instant::now() + timeout;
-        let results =
-            match Results::of(step, blueprint, &self.pool, self.limits.max_input_bytes).await {
-                Ok(results) => results,
-                Err(failure) => return failed(failure),
-            };
-        let context = inputs::context(
-            self,
-            step,
-            blueprint,
-            results,
-            deadline,
-            slot.cancellation().clone(),
-        );
+        let results = match Results::of(step, blueprint, &self.pool, self.limits).await {
+            Ok(results) => results,
+            Err(failure) => return failed(failure),
+        };
+        let cancellation = slot.cancellation().clone();
+        let context = results.into_context(step, blueprint, deadline, cancellation);
         let end = self.call(handler, context, slot, deadline, timeout).await;
         match end {
             End::Success(result) => {
@@ -225,9 +217,4 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the handler panicked: {}", text.unwrap_or("no message"))
-}
-
-/// The uuid of a claimed step.
-pub(crate) fn step_uuid(step: &Claimed) -> Uuid {
-    ids::step_uuid(step.task_uuid, step.step_no)
 }

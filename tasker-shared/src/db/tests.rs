@@ -79,3 +79,60 @@ where
         .await
         .unwrap()
 }
+
+/// The statements of a step's way, on a database whose tables have been analysed while they were empty, which
+/// is when the planner is most wrong about them.
+#[tokio::test]
+async fn hot_statements_reach_every_row_by_its_key() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.batches().connect().await.unwrap();
+    connection.execute("ANALYZE").await.unwrap();
+    for name in [
+        "claim_steps",
+        "submit_results",
+        "list_messages",
+        "advance_graphs",
+        "promote_delayed",
+    ] {
+        let plan = plan_of(&mut connection, name).await;
+        for table in [
+            "ready",
+            "results",
+            "delayed",
+            "steps_",
+            "tasks_",
+            "attempts_",
+        ] {
+            assert!(
+                !plan.contains(&format!("Seq Scan on {table}")),
+                "{name} scans {table}:\n{plan}"
+            );
+        }
+        assert!(!plan.contains("Hash"), "{name} hashes:\n{plan}");
+    }
+}
+
+/// The generic plan of a statement, as text.
+async fn plan_of(connection: &mut PgConnection, name: &str) -> String {
+    let statement = all_statements()
+        .into_iter()
+        .find(|s| s.name == name)
+        .unwrap();
+    let parameters = (1..)
+        .take_while(|n| statement.sql.contains(&format!("${n}")))
+        .count();
+    let prepare = format!("PREPARE {name} AS {}", statement.sql);
+    connection
+        .execute(sqlx::AssertSqlSafe(prepare))
+        .await
+        .unwrap();
+    let explain = format!(
+        "EXPLAIN EXECUTE {name} ({})",
+        vec!["NULL"; parameters].join(", ")
+    );
+    let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    lines.join("\n")
+}
