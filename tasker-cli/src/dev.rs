@@ -103,13 +103,16 @@ impl Stack {
 
     async fn start(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         let data = Data::open(&wanted.data)?;
+        // Where the data is in use as well, that is what the database is about to say.
+        if wanted.database_url.is_some() || !data.is_in_use() {
+            ports::free(wanted.port, wanted.workers, &data, &self.console).await?;
+        }
         let database = match &wanted.database_url {
             Some(url) => Database::given(url),
             None => Database::start(&data, wanted.reset, self.console.clone()).await?,
         };
         let variables = database.variables();
         self.database = Some(database);
-        ports::free(wanted.port, wanted.workers, &data, &self.console).await?;
         data.mark_running()?;
         let runs = data.runs()?;
         self.data = Some(data);

@@ -12,7 +12,7 @@ mod output;
 mod parse;
 mod process;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -44,6 +44,8 @@ fn main() -> ExitCode {
 fn report(failure: &Failure, json: bool) -> ExitCode {
     match failure {
         Failure::Silent => {}
+        // Whoever read the output has had enough, as `head` has.
+        Failure::Local { source, .. } if source.kind() == ErrorKind::BrokenPipe => {}
         Failure::Verdict(_) if json => {}
         Failure::Refused { body, .. } if json && !body.trim().is_empty() => {
             // Nobody is left to be told when this fails.

@@ -125,8 +125,19 @@ impl Ending {
     }
 
     /// Completes when the process is to end.
-    pub(crate) async fn wait(self) {
+    pub(crate) async fn wait(&self) {
         self.token.cancelled().await;
+    }
+
+    /// What `starting` comes to, or nothing where the process is to end before that.
+    pub(crate) async fn unless<T>(
+        &self,
+        starting: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Option<T>, Failure> {
+        tokio::select! {
+            started = starting => started.map(Some),
+            () = self.wait() => Ok(None),
+        }
     }
 }
 

@@ -276,3 +276,21 @@ async fn what_is_taken_is_named_with_the_way_out() {
     kill_process(dev.pid(), Signal::TERM).unwrap();
     assert!(dev.ended().await.success());
 }
+
+#[tokio::test]
+async fn a_process_that_still_waits_for_its_database_ends_when_told() {
+    let (_temporary, directory) = directory().await;
+    for kind in ["server", "worker"] {
+        let log = directory.join(format!("{kind}.log"));
+        let mut child = tasker(&directory)
+            .args([kind, "--listen", "127.0.0.1:0"])
+            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        eventually("it waits", || read(&log).contains("cannot be reached yet")).await;
+        kill_process(pid(child.id().unwrap()), Signal::TERM).unwrap();
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+        assert!(status.unwrap().unwrap().success(), "{}", read(&log));
+    }
+}

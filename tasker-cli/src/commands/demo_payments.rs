@@ -24,6 +24,6 @@ impl DemoPayments {
             provider.address()
         ))?;
         let ending = Ending::listen(false)?;
-        provider.serve(ending.wait()).await
+        provider.serve(async move { ending.wait().await }).await
     }
 }

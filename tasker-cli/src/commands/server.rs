@@ -35,10 +35,23 @@ impl Server {
         process::migration_target(&loaded.config)?;
         process::log(&loaded.config)?;
         let ending = Ending::listen(self.exit_with_parent)?;
+        let Some(server) = ending.unless(self.start(loaded)).await? else {
+            return Ok(());
+        };
+        process::tell_address(server.address())?;
+        server
+            .run_until(ending.wait())
+            .await
+            .map_err(|source| Failure::setup("the server broke down", source))
+    }
+
+    async fn start(&self, loaded: Loaded) -> Result<tasker_orchestration::Server, Failure> {
         if !self.no_migrate {
             process::migrate(&loaded.config).await?;
         }
-        serve(loaded, ending).await
+        let starting = tasker_orchestration::Server::start(loaded, false);
+        let failed = |source| Failure::setup("the server cannot start", source);
+        starting.await.map_err(failed)
     }
 
     fn configuration(&self) -> Result<Loaded, Failure> {
@@ -52,15 +65,4 @@ impl Server {
         }
         process::configuration(&arguments)
     }
-}
-
-async fn serve(loaded: Loaded, ending: Ending) -> Result<(), Failure> {
-    let failed = |source| Failure::setup("the server cannot start", source);
-    let server = tasker_orchestration::Server::start(loaded, false);
-    let server = server.await.map_err(failed)?;
-    process::tell_address(server.address())?;
-    server
-        .run_until(ending.wait())
-        .await
-        .map_err(|source| Failure::setup("the server broke down", source))
 }

@@ -38,10 +38,23 @@ impl Worker {
         process::migration_target(&loaded.config)?;
         process::log(&loaded.config)?;
         let ending = Ending::listen(self.exit_with_parent)?;
+        let Some(worker) = ending.unless(self.start(loaded)).await? else {
+            return Ok(());
+        };
+        process::tell_address(worker.address())?;
+        worker
+            .run_until(ending.wait())
+            .await
+            .map_err(|source| Failure::setup("the worker broke down", source))
+    }
+
+    async fn start(&self, loaded: Loaded) -> Result<tasker_worker::Started, Failure> {
         if !self.no_migrate {
             process::migrate(&loaded.config).await?;
         }
-        serve(loaded, ending).await
+        let worker = tasker_worker::Worker::new(loaded).built_in_handlers();
+        let failed = |source| Failure::setup("the worker cannot start", source);
+        worker.migrate(false).start().await.map_err(failed)
     }
 
     fn configuration(&self) -> Result<Loaded, Failure> {
@@ -67,15 +80,4 @@ impl Worker {
         }
         process::configuration(&arguments)
     }
-}
-
-async fn serve(loaded: Loaded, ending: Ending) -> Result<(), Failure> {
-    let failed = |source| Failure::setup("the worker cannot start", source);
-    let worker = tasker_worker::Worker::new(loaded).built_in_handlers();
-    let worker = worker.migrate(false).start().await.map_err(failed)?;
-    process::tell_address(worker.address())?;
-    worker
-        .run_until(ending.wait())
-        .await
-        .map_err(|source| Failure::setup("the worker broke down", source))
 }

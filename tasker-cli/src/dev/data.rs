@@ -61,6 +61,12 @@ impl Data {
         self.root.join(RUNS).join(MARK).exists()
     }
 
+    /// Whether another process owns the cluster.
+    pub(super) fn is_in_use(&self) -> bool {
+        let lock = std::fs::File::open(self.cluster().join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Removes the cluster, if it is one of ours and nobody uses it.
     pub(super) fn reset(&self) -> Result<(), Failure> {
         let cluster = self.cluster();
@@ -175,7 +181,9 @@ mod tests {
         let (_directory, data) = data();
         let cluster = cluster(&data);
         let owner = std::fs::File::open(cluster.join("lock")).unwrap();
+        assert!(!data.is_in_use());
         owner.lock().unwrap();
+        assert!(data.is_in_use());
         let failure = data.reset().unwrap_err();
         assert_eq!(failure.status(), 2);
         assert!(cluster.join("cluster/PG_VERSION").exists());
