@@ -9,6 +9,7 @@
 mod data_pipeline;
 mod demo;
 mod dev;
+mod documents;
 mod processes;
 mod wire_answers;
 mod wire_pictures;
