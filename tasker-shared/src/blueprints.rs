@@ -70,10 +70,7 @@ impl Blueprints {
 
     /// The routes of these templates and priorities, their lanes made where they are new. Templates that
     /// are not stored are left out.
-    pub async fn routes(
-        &self,
-        keys: Vec<(i32, i16)>,
-    ) -> db::Result<HashMap<(i32, i16), Route>> {
+    pub async fn routes(&self, keys: Vec<(i32, i16)>) -> db::Result<HashMap<(i32, i16), Route>> {
         let mut found = HashMap::new();
         for key in keys {
             if found.contains_key(&key) {

@@ -35,7 +35,7 @@ pub enum Refusal {
         name: String,
         version: Option<String>,
     },
-    #[error("the context does not fit the template's input_schema")]
+    #[error("the context cannot be taken as it is: the errors name the places")]
     InvalidContext(Vec<InputError>),
     #[error("the {what} has {actual} bytes, {limit} allows {allowed}")]
     TooLarge {

@@ -45,7 +45,7 @@ pub struct Applied {
 /// Why a template was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("the template has {} faults", .0.len())]
+    #[error("the template cannot be stored as it is: the faults name the places")]
     Invalid(Vec<Fault>),
     #[error(
         "{namespace}/{name} {version} is stored already with other contents; give the changed template a new version"

@@ -103,7 +103,10 @@ impl ResultProcessor {
             return Ok(0);
         }
         let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
-        let keys = messages.iter().map(|m| (m.template_id, m.priority)).collect();
+        let keys = messages
+            .iter()
+            .map(|m| (m.template_id, m.priority))
+            .collect();
         let routes = self.blueprints.routes(keys).await?;
         let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
         let route = |m: &tasker_shared::plan::Message| routes.get(&(m.template_id, m.priority));

@@ -49,7 +49,11 @@ impl World {
         let world = World {
             connection: target.batches().connect().await.unwrap(),
             blueprints: Blueprints::new(pool.clone(), "test"),
-            rules: Rules { slice: 1000, children: 2000, max_lost: 3 },
+            rules: Rules {
+                slice: 1000,
+                children: 2000,
+                max_lost: 3,
+            },
             _postgres: postgres,
             target,
             pool,
@@ -76,14 +80,27 @@ impl World {
         let source = format!("name: {name}\nnamespace_name: n\nversion: 1.0.0\nsteps:\n{steps}");
         let template = template::parse(&source, "t.yaml", &Limits::default()).unwrap();
         let mut transaction = self.connection.begin().await.unwrap();
-        let id = templates::insert(&mut transaction, &template, &source).await.unwrap().unwrap();
+        let id = templates::insert(&mut transaction, &template, &source)
+            .await
+            .unwrap()
+            .unwrap();
         transaction.commit().await.unwrap();
-        self.blueprints.get([id]).await.unwrap().remove(&id).unwrap()
+        self.blueprints
+            .get([id])
+            .await
+            .unwrap()
+            .remove(&id)
+            .unwrap()
     }
 
     async fn route(&self, blueprint: &Blueprint, priority: i16) -> Route {
         let key = (blueprint.template_id, priority);
-        self.blueprints.routes(vec![key]).await.unwrap().remove(&key).unwrap()
+        self.blueprints
+            .routes(vec![key])
+            .await
+            .unwrap()
+            .remove(&key)
+            .unwrap()
     }
 
     fn task(&self, blueprint: &Blueprint, begin: Begin) -> NewTask {
@@ -114,7 +131,11 @@ impl World {
 
     async fn accept(&mut self, tasks: &[NewTask], blueprint: &Blueprint) -> Vec<Uuid> {
         let mut roots = Vec::new();
-        for priority in tasks.iter().map(|t| t.priority).collect::<std::collections::BTreeSet<_>>() {
+        for priority in tasks
+            .iter()
+            .map(|t| t.priority)
+            .collect::<std::collections::BTreeSet<_>>()
+        {
             let route = self.route(blueprint, priority).await;
             roots.extend(blueprint.graph.children(0).iter().map(|&step_no| Root {
                 template_id: blueprint.template_id,
@@ -124,7 +145,9 @@ impl World {
             }));
         }
         let mut connection = self.target.acceptance().connect().await.unwrap();
-        accept::accept(&mut connection, tasks, &roots, true).await.unwrap()
+        accept::accept(&mut connection, tasks, &roots, true)
+            .await
+            .unwrap()
     }
 
     /// One task that begins now.
@@ -134,9 +157,20 @@ impl World {
     }
 
     async fn claim(&mut self, worker: Uuid, most: i64) -> Vec<Claimed> {
-        let lanes = lanes::list(&self.pool, &["echo".into()], &[]).await.unwrap();
-        let takes: Vec<Take> = lanes.iter().map(|l| Take { lane: l.lane, behind: 0, most }).collect();
-        claim::claim(&mut self.connection, worker, &takes, most).await.unwrap()
+        let lanes = lanes::list(&self.pool, &["echo".into()], &[])
+            .await
+            .unwrap();
+        let takes: Vec<Take> = lanes
+            .iter()
+            .map(|l| Take {
+                lane: l.lane,
+                behind: 0,
+                most,
+            })
+            .collect();
+        claim::claim(&mut self.connection, worker, &takes, most)
+            .await
+            .unwrap()
     }
 
     async fn end(&mut self, step: &Claimed, outcome: Outcome) -> usize {
@@ -157,24 +191,36 @@ impl World {
             error: (!success).then(|| r#"{"message": "no"}"#.into()),
             retry_after_ms: None,
         };
-        submit::submit(&mut self.connection, worker, &[ended], true).await.unwrap().len()
+        submit::submit(&mut self.connection, worker, &[ended], true)
+            .await
+            .unwrap()
+            .len()
     }
 
     /// Applies every message until there are none; returns how many passes that took.
     async fn advance(&mut self) -> usize {
         let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
         for passes in 0..10_000 {
-            shards::renew(&self.pool, self.server, "test").await.unwrap();
-            let received = advance::list_messages(&mut self.connection, &all, 1000).await.unwrap();
+            shards::renew(&self.pool, self.server, "test")
+                .await
+                .unwrap();
+            let received = advance::list_messages(&mut self.connection, &all, 1000)
+                .await
+                .unwrap();
             if received.is_empty() {
                 return passes;
             }
             let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
-            let keys: Vec<_> = messages.iter().map(|m| (m.template_id, m.priority)).collect();
+            let keys: Vec<_> = messages
+                .iter()
+                .map(|m| (m.template_id, m.priority))
+                .collect();
             let routes = self.blueprints.routes(keys).await.unwrap();
             let find = |m: &crate::plan::Message| routes.get(&(m.template_id, m.priority));
             let plan = plan(messages, &self.rules, find, || 0.5);
-            advance::apply(&mut self.connection, self.server, &plan, true).await.unwrap();
+            advance::apply(&mut self.connection, self.server, &plan, true)
+                .await
+                .unwrap();
         }
         panic!("there is no end of messages")
     }
@@ -191,31 +237,48 @@ impl World {
                 return run;
             }
             for step in &claimed {
-                let outcome = if failing.contains(&step.step_no) { Outcome::Permanent } else { Outcome::Success };
+                let outcome = if failing.contains(&step.step_no) {
+                    Outcome::Permanent
+                } else {
+                    Outcome::Success
+                };
                 assert_eq!(self.end(step, outcome).await, 1);
                 run += 1;
             }
         }
     }
 
-    async fn intervene(&mut self, blueprint: &Blueprint, task: Uuid, action: intervene::Action) -> Result<(), intervene::Refused> {
+    async fn intervene(
+        &mut self,
+        blueprint: &Blueprint,
+        task: Uuid,
+        action: intervene::Action,
+    ) -> Result<(), intervene::Refused> {
         let route = self.route(blueprint, 0).await;
         let mut transaction = self.connection.begin().await.unwrap();
         let snapshot = controls::lock(&mut transaction, task).await.unwrap();
         let plan = intervene::plan(&snapshot, blueprint, &action)?;
-        controls::intervene(&mut transaction, task, &snapshot, &plan, &route).await.unwrap();
+        controls::intervene(&mut transaction, task, &snapshot, &plan, &route)
+            .await
+            .unwrap();
         transaction.commit().await.unwrap();
         Ok(())
     }
 
     async fn state(&mut self, task: Uuid) -> (TaskState, Vec<StepState>) {
         let snapshot = controls::lock(&mut self.connection, task).await.unwrap();
-        (snapshot.task, snapshot.steps.iter().map(|s| s.state).collect())
+        (
+            snapshot.task,
+            snapshot.steps.iter().map(|s| s.state).collect(),
+        )
     }
 
     async fn count(&self, table: &'static str) -> i64 {
         let sql = format!("SELECT count(*) FROM tasker.{table}");
-        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     /// Nothing is left in any queue.

@@ -79,7 +79,10 @@ impl Target {
             .max_connections(connections)
             .acquire_timeout(self.connect_timeout)
             .test_before_acquire(false)
-            .connect_lazy_with(self.with(&[("plan_cache_mode", "force_generic_plan")]).options)
+            .connect_lazy_with(
+                self.with(&[("plan_cache_mode", "force_generic_plan")])
+                    .options,
+            )
     }
 
     /// A connection of its own.

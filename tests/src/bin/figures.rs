@@ -77,7 +77,7 @@ async fn single(stack: &Stack) -> f64 {
     let since = Instant::now();
     stream::iter(0..TASKS)
         .for_each_concurrent(CONNECTIONS, |_| async {
-            drop(stack.submit(request("single")).await)
+            stack.submit(request("single")).await;
         })
         .await;
     all_done(stack).await;

@@ -57,10 +57,7 @@ impl Outbox {
             tasks.extend(self.admission.admit_submitted(request).await?);
         }
         if !tasks.is_empty() {
-            let routes = self
-                .blueprints
-                .routes(keys_of(&tasks))
-                .await?;
+            let routes = self.blueprints.routes(keys_of(&tasks)).await?;
             accept::accept(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
         }
         transaction.commit().await.map_err(failed)?;

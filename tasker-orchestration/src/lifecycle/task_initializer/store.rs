@@ -119,10 +119,7 @@ impl Store {
     }
 
     async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {
-        let routes = self
-            .blueprints
-            .routes(keys_of(tasks))
-            .await?;
+        let routes = self.blueprints.routes(keys_of(tasks)).await?;
         let notify = self.throttle.pass();
         let result = self.try_on_connection(tasks, &routes, notify, sent).await;
         self.connection.check(result)

@@ -6,7 +6,10 @@ fn chain(length: usize) -> String {
     (0..length)
         .map(|i| match i {
             0 => "  - {name: s0, handler: {callable: echo}}\n".to_owned(),
-            _ => format!("  - {{name: s{i}, handler: {{callable: echo}}, dependencies: [s{}]}}\n", i - 1),
+            _ => format!(
+                "  - {{name: s{i}, handler: {{callable: echo}}, dependencies: [s{}]}}\n",
+                i - 1
+            ),
         })
         .collect()
 }
@@ -16,9 +19,14 @@ fn fan(width: usize) -> String {
     let mut names = Vec::new();
     for i in 0..width {
         names.push(format!("m{i}"));
-        steps += &format!("  - {{name: m{i}, handler: {{callable: echo}}, dependencies: [root]}}\n");
+        steps +=
+            &format!("  - {{name: m{i}, handler: {{callable: echo}}, dependencies: [root]}}\n");
     }
-    steps + &format!("  - {{name: last, handler: {{callable: echo}}, dependencies: [{}]}}\n", names.join(", "))
+    steps
+        + &format!(
+            "  - {{name: last, handler: {{callable: echo}}, dependencies: [{}]}}\n",
+            names.join(", ")
+        )
 }
 
 const DIAMOND: &str = "  - {name: a, handler: {callable: echo}}
@@ -36,10 +44,16 @@ async fn a_chain_runs_step_by_step_with_what_each_needs() {
         let claimed = world.claim(worker, 10).await;
         let numbers: Vec<i32> = claimed.iter().map(|c| c.step_no).collect();
         assert_eq!(numbers, [number]);
-        assert_eq!(claimed[0].context, r#"{"n": 1.50}"#, "the context is what came in, to the byte");
+        assert_eq!(
+            claimed[0].context, r#"{"n": 1.50}"#,
+            "the context is what came in, to the byte"
+        );
         if number > 1 {
             assert_eq!(claimed[0].parents.as_deref(), Some(&[number - 1][..]));
-            assert_eq!(claimed[0].results.as_ref().unwrap()[0], Some(format!("{{\"step\": {}}}", number - 1)));
+            assert_eq!(
+                claimed[0].results.as_ref().unwrap()[0],
+                Some(format!("{{\"step\": {}}}", number - 1))
+            );
         }
         assert_eq!(world.end(&claimed[0], Outcome::Success).await, 1);
         world.advance().await;
@@ -59,11 +73,24 @@ async fn a_failure_travels_to_the_join_and_a_retry_brings_the_task_home() {
     assert_eq!(world.state(task).await, (TaskState::Error, failed));
     world.assert_settled().await;
 
-    world.intervene(&blueprint, task, intervene::Action::Retry).await.unwrap();
+    world
+        .intervene(&blueprint, task, intervene::Action::Retry)
+        .await
+        .unwrap();
     let (state, steps) = world.state(task).await;
-    assert_eq!((state, steps[1], steps[3]), (TaskState::StepsInProcess, S::Enqueued, S::Pending));
-    assert_eq!(world.drain(&[]).await, 2, "what had succeeded is not run again");
-    assert_eq!(world.state(task).await, (TaskState::Complete, vec![S::Complete; 5]));
+    assert_eq!(
+        (state, steps[1], steps[3]),
+        (TaskState::StepsInProcess, S::Enqueued, S::Pending)
+    );
+    assert_eq!(
+        world.drain(&[]).await,
+        2,
+        "what had succeeded is not run again"
+    );
+    assert_eq!(
+        world.state(task).await,
+        (TaskState::Complete, vec![S::Complete; 5])
+    );
     world.assert_settled().await;
 }
 
@@ -107,10 +134,15 @@ async fn a_wide_fan_out_whose_root_fails_is_skipped_whole() {
 #[tokio::test]
 async fn a_task_with_many_roots_or_a_time_to_come_starts_by_a_message() {
     let mut world = World::new().await;
-    let steps: String = (0..1500).map(|i| format!("  - {{name: r{i}, handler: {{callable: echo}}}}\n")).collect();
+    let steps: String = (0..1500)
+        .map(|i| format!("  - {{name: r{i}, handler: {{callable: echo}}}}\n"))
+        .collect();
     let blueprint = world.template("roots", &steps).await;
     let spread = world.task(&blueprint, Begin::Spread);
-    let mut later = world.task(&blueprint, Begin::At(Utc::now() - chrono::Duration::seconds(1)));
+    let mut later = world.task(
+        &blueprint,
+        Begin::At(Utc::now() - chrono::Duration::seconds(1)),
+    );
     later.run_at = Some(Utc::now() - chrono::Duration::seconds(1));
     let made = world.accept(&[spread, later], &blueprint).await;
     assert_eq!(made.len(), 2);
@@ -157,15 +189,29 @@ async fn a_stopped_workers_steps_come_back_and_its_late_result_counts_for_nothin
     let (dead, alive) = (Uuid::now_v7(), world.worker);
     world.register(dead).await;
     let lost = world.claim(dead, 1).await;
-    assert!(world.claim(alive, 1).await.is_empty(), "it is claimed already");
+    assert!(
+        world.claim(alive, 1).await.is_empty(),
+        "it is claimed already"
+    );
     workers::stop(&world.pool, dead).await.unwrap();
     assert_eq!(workers::expire(&world.pool, 60_000).await.unwrap(), [dead]);
     assert_eq!(workers::rescue(&world.pool, &[dead], 10).await.unwrap(), 1);
-    assert_eq!(world.end_as(dead, &lost[0], Outcome::Success).await, 0, "too late");
+    assert_eq!(
+        world.end_as(dead, &lost[0], Outcome::Success).await,
+        0,
+        "too late"
+    );
     world.advance().await;
     let again = world.claim(alive, 1).await;
-    assert_eq!((again[0].attempt, again[0].tries), (2, 0), "a lost lease is no attempt of the handler");
-    assert!(world.claim(dead, 1).await.is_empty(), "who has stopped claims nothing");
+    assert_eq!(
+        (again[0].attempt, again[0].tries),
+        (2, 0),
+        "a lost lease is no attempt of the handler"
+    );
+    assert!(
+        world.claim(dead, 1).await.is_empty(),
+        "who has stopped claims nothing"
+    );
     world.end(&again[0], Outcome::Success).await;
     world.advance().await;
     assert_eq!(world.state(task).await.0, TaskState::Complete);
@@ -186,7 +232,10 @@ async fn a_step_that_loses_its_worker_again_and_again_is_given_up() {
         workers::rescue(&world.pool, &[worker], 10).await.unwrap();
         world.advance().await;
     }
-    assert_eq!(world.state(task).await, (TaskState::Error, vec![S::Error, S::Skipped]));
+    assert_eq!(
+        world.state(task).await,
+        (TaskState::Error, vec![S::Error, S::Skipped])
+    );
     world.assert_settled().await;
 }
 
@@ -200,11 +249,15 @@ async fn a_server_that_does_not_own_the_shards_changes_nothing() {
     world.end(&claimed[0], Outcome::Success).await;
     let owner = std::mem::replace(&mut world.server, Uuid::now_v7());
     let shards: Vec<(i16, i64)> = (0..16).map(|s| (s, 0)).collect();
-    let received = advance::list_messages(&mut world.connection, &shards, 10).await.unwrap();
+    let received = advance::list_messages(&mut world.connection, &shards, 10)
+        .await
+        .unwrap();
     let route = world.route(&blueprint, 0).await;
     let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
-    let effects = advance::apply(&mut world.connection, world.server, &plan, true).await.unwrap();
+    let effects = advance::apply(&mut world.connection, world.server, &plan, true)
+        .await
+        .unwrap();
     assert!(effects.is_empty());
     assert_eq!(world.state(task).await.0, TaskState::StepsInProcess);
     world.server = owner;
@@ -222,15 +275,23 @@ async fn a_result_that_is_delivered_twice_is_applied_once() {
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 1);
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 0);
     let shards: Vec<(i16, i64)> = (0..16).map(|s| (s, 0)).collect();
-    let received = advance::list_messages(&mut world.connection, &shards, 10).await.unwrap();
+    let received = advance::list_messages(&mut world.connection, &shards, 10)
+        .await
+        .unwrap();
     let route = world.route(&blueprint, 0).await;
     let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
     assert!(matches!(messages[0].kind, Kind::Ended(Outcome::Success)));
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     for _ in 0..2 {
-        advance::apply(&mut world.connection, world.server, &plan, true).await.unwrap();
+        advance::apply(&mut world.connection, world.server, &plan, true)
+            .await
+            .unwrap();
     }
-    assert_eq!(world.claim(worker, 10).await.len(), 1, "the child is enqueued once");
+    assert_eq!(
+        world.claim(worker, 10).await.len(),
+        1,
+        "the child is enqueued once"
+    );
 }
 
 #[tokio::test]
@@ -243,11 +304,23 @@ async fn a_cancelled_task_takes_back_what_waits_and_ignores_what_runs() {
     world.end(&root[0], Outcome::Success).await;
     world.advance().await;
     let running = world.claim(worker, 1).await;
-    world.intervene(&blueprint, task, intervene::Action::Cancel).await.unwrap();
-    assert!(world.claim(worker, 10).await.is_empty(), "what waited is taken back");
-    let beat = workers::beat(&world.pool, worker, 60_000, 1, &[task]).await.unwrap();
+    world
+        .intervene(&blueprint, task, intervene::Action::Cancel)
+        .await
+        .unwrap();
+    assert!(
+        world.claim(worker, 10).await.is_empty(),
+        "what waited is taken back"
+    );
+    let beat = workers::beat(&world.pool, worker, 60_000, 1, &[task])
+        .await
+        .unwrap();
     assert_eq!((beat.alive, beat.cancelled), (true, vec![task]));
-    assert_eq!(world.end(&running[0], Outcome::Cancelled).await, 1, "its attempt is kept");
+    assert_eq!(
+        world.end(&running[0], Outcome::Cancelled).await,
+        1,
+        "its attempt is kept"
+    );
     world.advance().await;
     let (state, steps) = world.state(task).await;
     assert_eq!((state, steps[0]), (TaskState::Cancelled, S::Complete));
@@ -264,13 +337,22 @@ async fn an_idempotency_key_makes_one_task_even_within_a_batch() {
         task.key = Some(("k".into(), vec![1]));
         task
     };
-    let batch = [keyed(&world), keyed(&world), world.task(&blueprint, Begin::Now)];
+    let batch = [
+        keyed(&world),
+        keyed(&world),
+        world.task(&blueprint, Begin::Now),
+    ];
     let made = world.accept(&batch, &blueprint).await;
     assert_eq!(made.len(), 2);
     assert!(world.accept(&[keyed(&world)], &blueprint).await.is_empty());
-    let first = accept::find_first_tasks(&mut world.connection, &[("n", "single", "k")]).await.unwrap();
+    let first = accept::find_first_tasks(&mut world.connection, &[("n", "single", "k")])
+        .await
+        .unwrap();
     assert!(made.contains(&first[0].task_uuid));
-    assert_eq!((world.count("tasks").await, world.count("ready").await), (2, 2));
+    assert_eq!(
+        (world.count("tasks").await, world.count("ready").await),
+        (2, 2)
+    );
 }
 
 #[tokio::test]
@@ -286,7 +368,13 @@ async fn higher_priority_is_claimed_first() {
     let mut order = Vec::new();
     for _ in 0..3 {
         for step in world.claim(worker, 2).await {
-            order.push(tasks.iter().find(|t| t.task_uuid == step.task_uuid).unwrap().priority);
+            order.push(
+                tasks
+                    .iter()
+                    .find(|t| t.task_uuid == step.task_uuid)
+                    .unwrap()
+                    .priority,
+            );
         }
     }
     assert_eq!(order, [7, 7, 0, 0, -5, -5]);
@@ -297,8 +385,13 @@ async fn each_hop_wakes_whoever_goes_on() {
     let mut world = World::new().await;
     let blueprint = world.template("chain", &chain(2)).await;
     world.route(&blueprint, 0).await;
-    let mut listener = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();
-    listener.listen_all(["tasker_steps", "tasker_results", "tasker_cancels"]).await.unwrap();
+    let mut listener = sqlx::postgres::PgListener::connect_with(&world.pool)
+        .await
+        .unwrap();
+    listener
+        .listen_all(["tasker_steps", "tasker_results", "tasker_cancels"])
+        .await
+        .unwrap();
     let task = world.submit(&blueprint).await;
     assert_eq!(listener.recv().await.unwrap().channel(), "tasker_steps");
     let worker = world.worker;
@@ -307,6 +400,9 @@ async fn each_hop_wakes_whoever_goes_on() {
     assert_eq!(listener.recv().await.unwrap().channel(), "tasker_results");
     world.advance().await;
     assert_eq!(listener.recv().await.unwrap().channel(), "tasker_steps");
-    world.intervene(&blueprint, task, intervene::Action::Cancel).await.unwrap();
+    world
+        .intervene(&blueprint, task, intervene::Action::Cancel)
+        .await
+        .unwrap();
     assert_eq!(listener.recv().await.unwrap().channel(), "tasker_cancels");
 }
