@@ -3,13 +3,16 @@
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, kill_process_group, test_kill_process};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::*;
 
+const POLL: Duration = Duration::from_millis(10);
 const DATA_VARIABLE: &str = "TASKER_TEST_EMBEDDED_DATA";
 
 /// A directory that PostgreSQL's user can enter when the tests run as root.
