@@ -7,9 +7,11 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod ledger;
 mod process;
 mod stack;
 mod tasks;
 
+pub use ledger::Ledger;
 pub use process::Process;
 pub use stack::{Setup, Stack};
