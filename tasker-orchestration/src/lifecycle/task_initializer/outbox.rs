@@ -121,13 +121,16 @@ impl Admission {
 
 /// What a task that cannot run says of it, as JSON text.
 fn failure(refusal: &Refusal) -> String {
-    let errors: Vec<_> = match refusal {
-        Refusal::InvalidContext(errors) => errors
-            .iter()
-            .map(|e| serde_json::json!({"pointer": e.pointer, "message": e.message}))
-            .collect(),
-        _ => Vec::new(),
+    // Said as the API says it, which takes a context as a part of its request.
+    let (code, errors) = match refusal {
+        Refusal::InvalidContext(errors) => (
+            "INVALID_CONTEXT",
+            errors
+                .iter()
+                .map(|e| serde_json::json!({"pointer": format!("/context{}", e.pointer), "message": e.message}))
+                .collect(),
+        ),
+        _ => ("INVALID_INPUT", Vec::new()),
     };
-    serde_json::json!({"code": "INVALID_INPUT", "message": refusal.to_string(), "errors": errors})
-        .to_string()
+    serde_json::json!({"code": code, "message": refusal.to_string(), "errors": errors}).to_string()
 }
