@@ -9,6 +9,9 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::{Error, Result};
 
+/// A connection unused for so long may have died meanwhile: a database takes longer than that to restart.
+const REST: Duration = Duration::from_secs(1);
+
 /// How to reach the database, from its URL.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -72,13 +75,22 @@ impl Target {
         }
     }
 
-    /// A pool of at most `connections`, opened as they are needed, not tested before each use. Its statements
-    /// reach rows by key, so one plan serves every call.
+    /// A pool of at most `connections`, opened as they are needed, not tested before each use but after a rest: when
+    /// the database has been away, whoever asks next gets none of the dead ones. Its statements reach rows by
+    /// key, so one plan serves every call.
     pub fn pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(self.connect_timeout)
             .test_before_acquire(false)
+            .before_acquire(|connection, rested| {
+                Box::pin(async move {
+                    if rested.idle_for >= REST {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(
                 self.with(&[("plan_cache_mode", "force_generic_plan")])
                     .options,
