@@ -141,7 +141,26 @@ impl Stack {
             }
             tokio::time::sleep(POLL).await;
         }
-        panic!("after {patience:?} still not {what}: {last}");
+        let stored = self.stored().await;
+        panic!("after {patience:?} still not {what}: {last}\n{stored}");
+    }
+
+    /// What lies in the tables, in short, for a failure's message.
+    async fn stored(&self) -> String {
+        let stored = sqlx::query_scalar(
+            "SELECT json_build_object(
+                'tasks by state', (SELECT json_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM tasker.tasks GROUP BY 1) AS t),
+                'steps by state', (SELECT json_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM tasker.steps GROUP BY 1) AS s),
+                'requests', (SELECT count(*) FROM tasker.requests),
+                'ready', (SELECT json_agg(r) FROM (SELECT * FROM tasker.ready LIMIT 3) AS r),
+                'results', (SELECT json_agg(r) FROM (SELECT * FROM tasker.results LIMIT 3) AS r),
+                'delayed', (SELECT json_agg(r) FROM (SELECT * FROM tasker.delayed LIMIT 3) AS r),
+                'workers', (SELECT json_agg(w) FROM tasker.workers AS w),
+                'shards by owner', (SELECT json_object_agg(coalesce(owner::text, ''), n) FROM (SELECT owner, count(*) AS n FROM tasker.shards GROUP BY 1) AS s)
+             )::text",
+        );
+        let stored: Result<String, _> = stored.fetch_one(self.sql()).await;
+        stored.unwrap_or_else(|error| error.to_string())
     }
 
     /// Waits until no task is left that has not come to rest.
