@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::db;
 use tasker_shared::db::pool::Pinned;
@@ -59,7 +59,7 @@ pub(crate) fn channel(
         connection,
         channel: receiver,
         progress,
-        throttle: Throttle::default(),
+        throttle: Throttle::new(Instant::now()),
     };
     (results, sender)
 }
@@ -134,7 +134,7 @@ impl Sender {
         let mut pause = PAUSE.0;
         let mut again = false;
         loop {
-            let notify = self.throttle.pass();
+            let notify = self.throttle.pass(Instant::now());
             let result = match self.connection.get().await {
                 Ok(connection) => submit::submit(connection, worker, ended, notify).await,
                 Err(error) => Err(error),

@@ -71,7 +71,7 @@ impl ResultProcessor {
             delayed: parts.delayed,
             progress: parts.progress,
             cursors: HashMap::new(),
-            throttle: Throttle::default(),
+            throttle: Throttle::new(Instant::now()),
         }
     }
 
@@ -164,7 +164,7 @@ impl ResultProcessor {
         if plan.moves.is_empty() {
             return Ok(());
         }
-        let notify = self.throttle.pass();
+        let notify = self.throttle.pass(Instant::now());
         let connection = self.connection.get().await?;
         let result = advance::apply(connection, self.server, plan, notify).await;
         let effects = self.connection.check(result)?;

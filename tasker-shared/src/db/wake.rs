@@ -2,7 +2,7 @@
 //! loop that waits for one looks again by itself after a while.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
@@ -147,22 +147,36 @@ async fn listen_once(
     }
 }
 
-/// Lets a notification ride along at most once in two milliseconds: a commit with one takes a lock that the
-/// whole database shares, and under load whoever is woken finds more to do without being told.
-#[derive(Debug, Default)]
+/// Lets a notification ride along at most once in two milliseconds on average: a commit with one takes a lock
+/// that the whole database shares, and under load whoever is woken finds more to do without being told. The hops
+/// of a lone task come faster than that and each need theirs, so a few may follow one another at once.
+#[derive(Debug)]
 pub struct Throttle {
-    last: Option<std::time::Instant>,
+    allowed: f64,
+    counted: Instant,
 }
 
 impl Throttle {
+    const INTERVAL: Duration = Duration::from_millis(2);
+    const BURST: f64 = 16.0;
+
+    /// A throttle that lets a burst pass first.
+    pub fn new(now: Instant) -> Throttle {
+        Throttle {
+            allowed: Throttle::BURST,
+            counted: now,
+        }
+    }
+
     /// Whether to notify now.
-    pub fn pass(&mut self) -> bool {
-        let now = std::time::Instant::now();
-        let pass = self
-            .last
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_millis(2));
+    pub fn pass(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.counted);
+        let earned = since.as_secs_f64() / Throttle::INTERVAL.as_secs_f64();
+        self.allowed = (self.allowed + earned).min(Throttle::BURST);
+        self.counted = now;
+        let pass = self.allowed >= 1.0;
         if pass {
-            self.last = Some(now);
+            self.allowed -= 1.0;
         }
         pass
     }
@@ -197,5 +211,31 @@ impl Patience {
         let wait = self.current.mul_f64(rand::random_range(0.8..1.2));
         self.current = (self.current * 2).min(self.longest);
         wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_lets_bursts_pass_and_holds_a_flood_to_its_rate() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(start);
+        let burst = (0..100).filter(|_| throttle.pass(start)).count();
+        assert_eq!(burst, 16);
+        let second = (1..=10_000)
+            .filter(|n| throttle.pass(start + Duration::from_micros(n * 100)))
+            .count();
+        assert!((495..=500).contains(&second), "{second} in a second");
+    }
+
+    #[test]
+    fn patience_grows_while_nothing_is_found_and_shrinks_when_something_is() {
+        let longest = Duration::from_millis(250);
+        let mut patience = Patience::new(longest);
+        patience.found();
+        let waits: Vec<Duration> = (0..8).map(|_| patience.wait()).collect();
+        assert!(waits[0] < Duration::from_millis(5) && waits[7] > Duration::from_millis(190));
     }
 }
