@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, NewTask};
@@ -41,7 +41,7 @@ impl Store {
             connection,
             blueprints,
             waiting,
-            throttle: Throttle::default(),
+            throttle: Throttle::new(Instant::now()),
         }
     }
 
@@ -83,12 +83,12 @@ impl Store {
         while let Some((from, to)) = parts.pop() {
             match self.store_together(&tasks[from..to]).await {
                 Ok(done) => answers.splice(from..to, done).for_each(drop),
-                Err(refusal @ Refusal::OutcomeUnknown) if to - from > 1 => {
-                    tracing::warn!(tasks = to - from, %refusal, "storing tasks failed; halving the batch");
+                Err(Failed::Refused) if to - from > 1 => {
+                    tracing::warn!(tasks = to - from, "storing tasks failed; halving the batch");
                     let middle = from + (to - from) / 2;
                     parts.extend([(from, middle), (middle, to)]);
                 }
-                Err(refusal) => answers[from..to].fill(Err(refusal)),
+                Err(failed) => answers[from..to].fill(Err(failed.refusal())),
             }
         }
         answers
@@ -96,7 +96,7 @@ impl Store {
 
     /// Stores tasks in one statement, again where the connection broke: what was stored before it did is
     /// found by its uuid.
-    async fn store_together(&mut self, tasks: &[NewTask]) -> Result<Vec<Answer>, Refusal> {
+    async fn store_together(&mut self, tasks: &[NewTask]) -> Result<Vec<Answer>, Failed> {
         let mut sent = false;
         for attempt in 0..TRIES {
             match self.try_store(tasks, &mut sent).await {
@@ -107,20 +107,16 @@ impl Store {
                 }
                 Err(error) => {
                     tracing::error!(%error, "storing tasks failed");
-                    return Err(Refusal::OutcomeUnknown);
+                    return Err(Failed::Refused);
                 }
             }
         }
-        Err(if sent {
-            Refusal::OutcomeUnknown
-        } else {
-            Refusal::Unavailable
-        })
+        Err(Failed::Away { sent })
     }
 
     async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {
         let routes = self.blueprints.routes(keys_of(tasks)).await?;
-        let notify = self.throttle.pass();
+        let notify = self.throttle.pass(Instant::now());
         let result = self.try_on_connection(tasks, &routes, notify, sent).await;
         self.connection.check(result)
     }
@@ -167,6 +163,24 @@ impl Store {
             .iter()
             .map(|task| answer(task, &stored, &first))
             .collect())
+    }
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, Clone, Copy)]
+enum Failed {
+    /// The database was away all the time; where a statement had been `sent`, it may have been done.
+    Away { sent: bool },
+    /// The database refused the statement for a reason that lies in one of the tasks.
+    Refused,
+}
+
+impl Failed {
+    fn refusal(self) -> Refusal {
+        match self {
+            Failed::Away { sent: false } => Refusal::Unavailable,
+            Failed::Away { sent: true } | Failed::Refused => Refusal::OutcomeUnknown,
+        }
     }
 }
 
