@@ -103,8 +103,8 @@ async fn a_worker_killed_in_the_middle_of_two_thousand_tasks_costs_only_its_own_
     stack.add_worker(&[]).await;
     let lost = all_end_well(&stack).await;
     assert!(
-        (1..=256).contains(&lost),
-        "{lost} lost: what it held, which is what it can run at once at most"
+        (1..=512).contains(&lost),
+        "{lost} lost: what it held, which is what it can run at once and the results on their way"
     );
 }
 
