@@ -1,9 +1,10 @@
 //! The orchestration server: its connections, its loops and its API, from start to stop.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tasker_shared::blueprints::Blueprints;
@@ -11,7 +12,7 @@ use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
 use tasker_shared::db;
 use tasker_shared::db::pool::{BadUrl, Pinned, Target};
-use tasker_shared::db::wake::{self, Patience, Topic, Wakes};
+use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::Rules;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -23,7 +24,7 @@ use crate::lifecycle::Progress;
 use crate::lifecycle::admission::Schemas;
 use crate::lifecycle::control::Controls;
 use crate::lifecycle::registry::{ApplyError, Templates};
-use crate::lifecycle::result_processor::{Parts, ResultProcessor};
+use crate::lifecycle::result_processor::ResultProcessor;
 use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::rescue::Rescue;
@@ -160,7 +161,7 @@ impl Server {
             config.channels.submissions,
             config.server.submit_connections as usize,
         );
-        let results = ResultProcessor::new(Parts {
+        let results = ResultProcessor {
             server,
             connection: Pinned::new(targets.target.batches()),
             blueprints: blueprints.clone(),
@@ -171,7 +172,9 @@ impl Server {
             patience: Patience::new(interval),
             delayed: Arc::clone(&delayed),
             progress: Arc::clone(&progress),
-        });
+            cursors: HashMap::new(),
+            throttle: Throttle::new(Instant::now()),
+        };
         let pool = targets.pool.clone();
         let loops = Loops {
             owner: Owner {

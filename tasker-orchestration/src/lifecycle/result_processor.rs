@@ -37,44 +37,12 @@ pub struct ResultProcessor {
     /// Told when something was delayed, so that its time is waited for.
     pub delayed: Arc<Notify>,
     pub progress: Arc<super::Progress>,
-    cursors: HashMap<i16, Cursor>,
-    throttle: Throttle,
-}
-
-/// What the processor is made of.
-#[derive(Debug)]
-pub struct Parts {
-    pub server: Uuid,
-    pub connection: Pinned,
-    pub blueprints: Blueprints,
-    pub shards: watch::Receiver<Vec<i16>>,
-    pub rules: Rules,
-    pub batch: usize,
-    pub wakes: Wakes,
-    pub patience: Patience,
-    pub delayed: Arc<Notify>,
-    pub progress: Arc<super::Progress>,
+    /// How far each shard has been worked off.
+    pub cursors: HashMap<i16, Cursor>,
+    pub throttle: Throttle,
 }
 
 impl ResultProcessor {
-    /// A processor that has looked at nothing yet.
-    pub fn new(parts: Parts) -> ResultProcessor {
-        ResultProcessor {
-            server: parts.server,
-            connection: parts.connection,
-            blueprints: parts.blueprints,
-            shards: parts.shards,
-            rules: parts.rules,
-            batch: parts.batch,
-            wakes: parts.wakes,
-            patience: parts.patience,
-            delayed: parts.delayed,
-            progress: parts.progress,
-            cursors: HashMap::new(),
-            throttle: Throttle::new(Instant::now()),
-        }
-    }
-
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
