@@ -12,6 +12,8 @@ pub mod embedded;
 pub mod graph;
 pub mod ids;
 pub mod logging;
+pub mod metrics;
+pub mod name;
 pub mod plan;
 pub mod retry;
 mod spelling;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::graph::Graph;
+use crate::name::Name;
 use crate::template::{OnFailure, Step, Template};
 
 /// How an attempt ended. The discriminants are what the database stores.
@@ -125,6 +126,10 @@ pub struct Blueprint {
     /// With this process's environment applied.
     pub template: Template,
     pub graph: Graph,
+    pub namespace: Name,
+    /// The template's name.
+    pub task_type: Name,
+    steps: Vec<Name>,
 }
 
 impl Blueprint {
@@ -133,6 +138,9 @@ impl Blueprint {
         let graph = Graph::of(&template);
         Blueprint {
             template_id,
+            namespace: Name::of(&template.namespace_name),
+            task_type: Name::of(&template.name),
+            steps: template.steps.iter().map(|s| Name::of(&s.name)).collect(),
             template,
             graph,
         }
@@ -142,6 +150,12 @@ impl Blueprint {
     pub fn step(&self, number: i32) -> Option<&Step> {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         self.template.steps.get(index)
+    }
+
+    /// The name of step `number`; `None` for the start, the join and numbers beyond.
+    pub fn step_name(&self, number: i32) -> Option<Name> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.steps.get(index).copied()
     }
 
     /// Whether a task with a failed step blocks instead of ending in error.
