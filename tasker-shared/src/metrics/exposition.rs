@@ -149,7 +149,8 @@ impl Page {
         if value.is_nan() {
             self.text.push_str("NaN");
         } else if value.is_infinite() {
-            self.text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+            self.text
+                .push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
         } else {
             let _ = write!(self.text, "{value}");
         }
@@ -199,7 +200,7 @@ fn write_labels(text: &mut String, series: &Series) {
     }
 }
 
-/// Writes a label's value or a help text, in which `"` stays as it is where it closes nothing.
+/// Writes a label's value or a help text; `quotes` where a `"` in it would have a meaning.
 fn escape(text: &mut String, value: &str, quotes: bool) {
     if !value.contains(['\\', '\n', '"']) {
         text.push_str(value);

@@ -43,7 +43,9 @@ pub fn format(accept: &str) -> Format {
 pub fn takes_gzip(accept_encoding: &str) -> bool {
     let codings = accept_encoding.split(',').filter_map(Range::parse);
     let quality_of = |name: &str| {
-        let mut named = codings.clone().filter(|c| c.name.eq_ignore_ascii_case(name));
+        let mut named = codings
+            .clone()
+            .filter(|c| c.name.eq_ignore_ascii_case(name));
         named.next().map(|coding| coding.quality)
     };
     let quality = quality_of("gzip").or_else(|| quality_of("*"));
@@ -139,19 +141,31 @@ mod tests {
             ("*/*", Text),
             ("text/*", Text),
             ("text/html, application/json;q=0.9", Text),
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Text),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                Text,
+            ),
             ("application/openmetrics-text", OpenMetrics),
-            ("Application/OpenMetrics-Text; Version=\"1.0.0\"", OpenMetrics),
+            (
+                "Application/OpenMetrics-Text; Version=\"1.0.0\"",
+                OpenMetrics,
+            ),
             ("application/openmetrics-text; charset=utf-8", OpenMetrics),
             ("application/openmetrics-text, */*", OpenMetrics),
             ("application/openmetrics-text;q=0, text/plain", Text),
             ("application/openmetrics-text;q=0", Text),
             ("application/openmetrics-text;q=0.3,text/plain;q=0.7", Text),
-            ("application/openmetrics-text;q=0.301, text/plain;q=0.3", OpenMetrics),
+            (
+                "application/openmetrics-text;q=0.301, text/plain;q=0.3",
+                OpenMetrics,
+            ),
             ("text/plain, application/openmetrics-text", Text),
             ("application/openmetrics-text, text/plain", OpenMetrics),
             ("application/openmetrics-text;version=2.0.0", Text),
-            ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;q=0.1", OpenMetrics),
+            (
+                "application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;q=0.1",
+                OpenMetrics,
+            ),
             (",;q=1,", Text),
         ];
         for (accept, wanted) in table {
