@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+pub mod exposition;
 mod ledger;
 mod process;
 mod stack;
