@@ -7,14 +7,15 @@ mod layers;
 mod mask;
 mod reference;
 mod setting;
+mod url;
 
 pub use keys::{
-    Channels, Config, Database, Limits, LogFormat, LogLevel, Logging, Server, Worker,
-    WorkerHandlers,
+    Channels, Config, Correlation, Database, Limits, LogFormat, LogLevel, Logging, OtlpProtocol,
+    Server, Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerHandlers,
 };
 pub use layers::{Argument, Inputs};
 pub use reference::{base_file, reference};
-pub use setting::SecretUrl;
+pub use url::{HttpUrl, SecretUrl};
 
 use setting::Reader;
 use std::fmt;

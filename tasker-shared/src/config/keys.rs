@@ -1,7 +1,7 @@
 //! Every key, once: its type, default, range and meaning. The structs, the reference and the base file come from here.
 
-use super::setting::{Reader, Rule, text_settings};
-use super::{Entry, Fault, SecretUrl};
+use super::setting::{NotEmpty, Reader, Rule, text_settings};
+use super::{Entry, Fault, HttpUrl, SecretUrl};
 use crate::spelling;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ const MIB: usize = 1024 * 1024;
 const LARGEST_TEXT_BYTES: usize = 256 * MIB;
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
+const DEFAULT_OTLP_ENDPOINT: &str = "http://localhost:4317";
 
 macro_rules! section {
     (
@@ -21,7 +22,7 @@ macro_rules! section {
         $(with { $($(#[doc = $inner_doc:literal])+ $inner:ident: $inner_type:ty;)+ })?
     ) => {
         $(#[doc = $section_doc])+
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
             $($(#[doc = $doc])+ pub $key: $type,)*
             $($($(#[doc = $inner_doc])+ pub $inner: $inner_type,)+)?
@@ -96,8 +97,18 @@ choice! {
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }
 
+choice! {
+    /// How telemetry is exported.
+    OtlpProtocol { Grpc = "grpc", Http = "http" }
+}
+
+choice! {
+    /// What becomes of correlation ids in metrics.
+    Correlation { Window = "window", Exemplar = "exemplar", Off = "off" }
+}
+
 /// Everything that can be configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub database: Database,
     pub server: Server,
@@ -105,6 +116,7 @@ pub struct Config {
     pub limits: Limits,
     pub channels: Channels,
     pub logging: Logging,
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -116,6 +128,7 @@ impl Config {
             limits: Limits::read(reader),
             channels: Channels::read(reader),
             logging: Logging::read(reader),
+            telemetry: Telemetry::read(reader),
         }
     }
 }
@@ -234,6 +247,54 @@ section! {
     }
 }
 
+section! {
+    /// Metrics and traces, and their export.
+    Telemetry at "telemetry" {
+        /// Record metrics and traces; without, nothing is recorded and `/metrics` is empty.
+        enabled: bool = true, ();
+        /// The name under which the process is known to whoever receives its telemetry.
+        service_name: String = "tasker-core-dev".to_owned(), NotEmpty;
+        /// The share of tasks whose spans are exported; those of a request whose `traceparent` is sampled always are.
+        sample_rate: f64 = 1.0, 0.0..=1.0;
+    }
+    with {
+        /// The export.
+        opentelemetry: TelemetryOpentelemetry;
+        /// What metrics show of correlation ids.
+        metrics: TelemetryMetrics;
+    }
+}
+
+section! {
+    /// Export by OTLP. `OTEL_EXPORTER_OTLP_HEADERS` (`name=value,...`) adds headers to it.
+    TelemetryOpentelemetry at "telemetry.opentelemetry" {
+        /// Export; without, `/metrics` still serves.
+        enabled: bool = true, ();
+        /// Where to; for `http` the base that `/v1/metrics`, `/v1/traces` and `/v1/logs` are appended to.
+        endpoint: HttpUrl = HttpUrl::fixed(DEFAULT_OTLP_ENDPOINT), ();
+        /// `http` sends protobuf too, usually to port 4318.
+        protocol: OtlpProtocol = OtlpProtocol::Grpc, Listed;
+        /// How often metrics are exported.
+        export_interval_seconds: u64 = 60, 1..=3_600;
+        /// How long one export may take.
+        timeout_ms: u64 = 10_000, 100..=600_000;
+        /// Export log lines too.
+        logs: bool = false, ();
+    }
+}
+
+section! {
+    /// The `correlation_id` of metrics.
+    TelemetryMetrics at "telemetry.metrics" {
+        /// `window` gives some ids series of their own for a while, `exemplar` attaches ids to the series of all, `off` does neither.
+        correlation: Correlation = Correlation::Window, Listed;
+        /// An id's series are kept this long after its last record.
+        correlation_window_seconds: u64 = 600, 1..=86_400;
+        /// Ids with series of their own at once; others count under `correlation_id=""`.
+        correlation_limit: usize = 500, 0..=100_000;
+    }
+}
+
 /// The dotted names of all keys.
 pub(super) fn known() -> Vec<String> {
     let mut reader = Reader::default();
@@ -248,6 +309,7 @@ pub(super) fn known() -> Vec<String> {
 /// Values that are right by themselves and wrong together.
 pub(super) fn contradictions(config: &Config, entries: &[Entry]) -> Vec<Fault> {
     let (server, worker, limits) = (&config.server, &config.worker, &config.limits);
+    let otlp = &config.telemetry.opentelemetry;
     let rules = [
         (
             worker.heartbeat_interval_ms.saturating_mul(2) <= worker.lease_ms,
@@ -273,6 +335,11 @@ pub(super) fn contradictions(config: &Config, entries: &[Entry]) -> Vec<Fault> {
             limits.max_context_bytes <= limits.max_input_bytes,
             "limits.max_context_bytes",
             "must not be above `limits.max_input_bytes`, or no step could take such a context",
+        ),
+        (
+            otlp.protocol == OtlpProtocol::Grpc || otlp.endpoint.as_str() != DEFAULT_OTLP_ENDPOINT,
+            "telemetry.opentelemetry.endpoint",
+            "must be set where `telemetry.opentelemetry.protocol` is http: its default is the port of grpc; http usually has 4318",
         ),
     ];
     let broken = rules

@@ -1,6 +1,6 @@
 //! The types a key can have: read from TOML and from the text of a variable or flag, and shown again.
 
-use super::{Entry, Fault, Source, mask};
+use super::{Entry, Fault, HttpUrl, SecretUrl, Source, mask};
 use config::{Value, ValueKind};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -152,6 +152,29 @@ macro_rules! integer_settings {
 
 integer_settings!(u32, u64, usize);
 
+impl Setting for f64 {
+    const TYPE: &'static str = "number";
+
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        match value.kind {
+            ValueKind::Float(number) => Ok(number),
+            // Whole numbers need no point.
+            ValueKind::I64(number) => Ok(number as f64),
+            _ => Err(format!("must be a number, not {}", describe(value))),
+        }
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.trim()
+            .parse()
+            .map_err(|_| format!("must be a number, not {text:?}"))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        (*self).into()
+    }
+}
+
 impl Setting for bool {
     const TYPE: &'static str = "boolean";
 
@@ -211,7 +234,29 @@ text_settings! {
         |path| path.display().to_string();
     SecretUrl, "URL",
         |text| SecretUrl::new(text),
-        |url| url.0.clone();
+        |url| url.expose().to_owned();
+    HttpUrl, "URL",
+        |text| HttpUrl::new(text),
+        |url| url.as_str().to_owned();
+    String, "text",
+        |text| Ok(text.trim().to_owned()),
+        Clone::clone;
+}
+
+/// A text that says something.
+pub(super) struct NotEmpty;
+
+impl Rule<String> for NotEmpty {
+    fn check(&self, value: &String) -> Result<(), String> {
+        if value.is_empty() {
+            return Err("must not be empty".to_owned());
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "not empty".to_owned()
+    }
 }
 
 impl<T: Setting> Setting for Option<T> {
@@ -265,42 +310,5 @@ pub(super) fn describe(value: &Value) -> String {
         ValueKind::Array(_) => "a list".to_owned(),
         ValueKind::String(text) => format!("{:?}", mask::url(text)),
         _ => value.to_string(),
-    }
-}
-
-/// The URL of a database: neither debug output nor serialisation shows its password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretUrl(String);
-
-impl SecretUrl {
-    /// Takes `postgres://` and `postgresql://`.
-    ///
-    /// # Errors
-    /// A sentence's end that says what the URL must begin with; the text itself is not in it.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self(text.to_owned()));
-        }
-        Err("must begin with postgres:// or postgresql://".to_owned())
-    }
-
-    /// The URL with its password, for connecting only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for SecretUrl {
-    /// The password masked.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask::url(&self.0))
     }
 }

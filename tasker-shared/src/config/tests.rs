@@ -236,12 +236,64 @@ fn values_that_contradict_each_other_are_refused() {
             ("TASKER__LIMITS__MAX_RESULT_BYTES", "16777217"),
             "TASKER__LIMITS__MAX_RESULT_BYTES: `limits.max_result_bytes` must not be above `limits.max_input_bytes`, or no step could take such a result",
         ),
+        (
+            ("TASKER__TELEMETRY__OPENTELEMETRY__PROTOCOL", "http"),
+            "default: `telemetry.opentelemetry.endpoint` must be set where `telemetry.opentelemetry.protocol` is http: its default is the port of grpc; http usually has 4318",
+        ),
     ];
     for (variable, expected) in cases {
         assert_eq!(Setup::new(&[], &[variable]).faults(), [expected]);
     }
     let setup = Setup::new(&[], &[("TASKER__WORKER__HEARTBEAT_INTERVAL_MS", "6000")]);
     assert_eq!(setup.load().config.worker.heartbeat_interval_ms, 6_000);
+}
+
+#[test]
+fn what_telemetry_needs_is_checked() {
+    let cases = [
+        ("SAMPLE_RATE", "1.5", "must be from 0 to 1, not 1.5"),
+        ("SAMPLE_RATE", "NaN", "must be from 0 to 1, not NaN"),
+        ("SAMPLE_RATE", "half", "must be a number, not \"half\""),
+        ("SERVICE_NAME", " ", "must not be empty"),
+        (
+            "OPENTELEMETRY__ENDPOINT",
+            "localhost:4317",
+            "must begin with http:// or https://",
+        ),
+        (
+            "OPENTELEMETRY__PROTOCOL",
+            "htp",
+            "must be one of grpc, http, not \"htp\" (did you mean `http`?)",
+        ),
+        (
+            "METRICS__CORRELATION",
+            "all",
+            "must be one of window, exemplar, off, not \"all\"",
+        ),
+    ];
+    for (key, value, expected) in cases {
+        let variable = format!("TASKER__TELEMETRY__{key}");
+        let dotted = key.to_ascii_lowercase().replace("__", ".");
+        assert_eq!(
+            Setup::new(&[], &[(&variable, value)]).faults(),
+            [format!("{variable}: `telemetry.{dotted}` {expected}")]
+        );
+    }
+    let file = "[telemetry]\nsample_rate = 0\nopentelemetry.protocol = 'http'\nopentelemetry.endpoint = 'https://otlp.example/a'\n";
+    let telemetry = Setup::new(&[("base/a.toml", file)], &[])
+        .load()
+        .config
+        .telemetry;
+    assert_eq!(telemetry.sample_rate, 0.0);
+    assert_eq!(
+        telemetry.opentelemetry.endpoint.as_str(),
+        "https://otlp.example/a"
+    );
+    let error = Setup::new(&[("base/a.toml", "telemetry.sample_rate = true")], &[]).faults();
+    assert_eq!(
+        error,
+        ["config/tasker/base/a.toml: `telemetry.sample_rate` must be a number, not true"]
+    );
 }
 
 #[test]
