@@ -1,0 +1,326 @@
+//! Trace context: what a request brings in its `traceparent` and `tracestate` and what is passed on, as W3C has it.
+//! A task's trace has its correlation id for an id, and the ids of its spans follow from what they are of, so
+//! that processes need not tell each other. The spans themselves are in `spans`.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::tracestate::TraceState;
+
+/// A span's id within its trace; never all zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId([u8; 8]);
+
+impl SpanId {
+    /// As it stands in messages.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
+
+/// The spans of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    TaskInitialize,
+    StepEnqueue,
+    StepExecute,
+    StepResultProcess,
+    TaskFinalize,
+}
+
+impl Kind {
+    /// The name of such spans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TaskInitialize => "task.initialize",
+            Self::StepEnqueue => "step.enqueue",
+            Self::StepExecute => "step.execute",
+            Self::StepResultProcess => "step_result.process",
+            Self::TaskFinalize => "task.finalize",
+        }
+    }
+}
+
+/// The attempt by which the `step_result.process` that ended its step is known, so that the steps below find it
+/// without knowing how often theirs was tried.
+pub const ENDED: i32 = 0;
+
+/// The id of a span: the same in every process and version. Spans of a task have step number and attempt 0.
+#[must_use]
+pub fn span_id(kind: Kind, task_uuid: Uuid, step_no: i32, attempt: i32) -> SpanId {
+    let digest = Sha256::new()
+        .chain_update(kind.name())
+        .chain_update(task_uuid)
+        .chain_update(step_no.to_be_bytes())
+        .chain_update(attempt.to_be_bytes())
+        .finalize();
+    SpanId(first_eight(&digest, 1))
+}
+
+/// Whether the spans of a task leave, at a `rate` from 0 to 1: by its correlation id, so that all who ask agree.
+#[must_use]
+pub fn should_trace(correlation_id: Uuid, rate: f64) -> bool {
+    if rate >= 1.0 {
+        return true;
+    }
+    // Ids that people make up are not random; their digests are.
+    let digest = Sha256::digest(correlation_id);
+    let drawn = u64::from_be_bytes(first_eight(&digest, 0));
+    (drawn as f64) < rate * (u64::MAX as f64)
+}
+
+/// The first eight bytes of a digest, or `instead` of zero.
+fn first_eight(digest: &[u8], instead: u64) -> [u8; 8] {
+    let number = digest
+        .iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let number = if number == 0 { instead } else { number };
+    number.to_be_bytes()
+}
+
+/// A place in a trace: where a request comes from, or where a handler runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    pub trace_id: Uuid,
+    pub span_id: SpanId,
+    /// Whether whoever is there has its spans leave.
+    pub sampled: bool,
+    /// What systems on the way have added.
+    pub state: TraceState,
+}
+
+/// A `traceparent` that is none; by the standard it is taken as absent then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the traceparent is malformed")]
+pub struct Malformed;
+
+const SAMPLED: u8 = 0x01;
+const KNOWN_LENGTH: usize = 55;
+
+impl TraceContext {
+    /// Where a step's handler runs: the span `step.execute` of this attempt.
+    #[must_use]
+    pub fn of_step(
+        correlation_id: Uuid,
+        task_uuid: Uuid,
+        step_no: i32,
+        attempt: i32,
+        traced: bool,
+    ) -> Self {
+        Self {
+            trace_id: correlation_id,
+            span_id: span_id(Kind::StepExecute, task_uuid, step_no, attempt),
+            sampled: traced,
+            state: TraceState::default(),
+        }
+    }
+
+    /// The same with what systems on the way have added, as it was stored with the task.
+    #[must_use]
+    pub fn with_state(mut self, tracestate: Option<&str>) -> Self {
+        self.state = tracestate.map(TraceState::parse).unwrap_or_default();
+        self
+    }
+
+    /// Reads the two headers; several `tracestate` headers are joined by commas before. A `tracestate` that is
+    /// malformed counts as none.
+    ///
+    /// # Errors
+    /// The `traceparent` breaks the standard: nothing of it may be used then.
+    pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Result<Self, Malformed> {
+        let text = traceparent.trim_matches([' ', '\t']).as_bytes();
+        let (known, rest) = text.split_at_checked(KNOWN_LENGTH).ok_or(Malformed)?;
+        let version = u8::try_from(hex(&known[..2])?).map_err(|_| Malformed)?;
+        let may_go_on = match version {
+            0 => rest.is_empty(),
+            0xff => false,
+            // Later versions may add fields behind those known.
+            _ => rest.first().is_none_or(|next| *next == b'-'),
+        };
+        if !may_go_on || [2, 35, 52].iter().any(|at| known[*at] != b'-') {
+            return Err(Malformed);
+        }
+        let trace_id = hex(&known[3..35])?;
+        let span_id = u64::try_from(hex(&known[36..52])?).map_err(|_| Malformed)?;
+        let flags = u8::try_from(hex(&known[53..])?).map_err(|_| Malformed)?;
+        if trace_id == 0 || span_id == 0 {
+            return Err(Malformed);
+        }
+        let context = Self {
+            trace_id: Uuid::from_u128(trace_id),
+            span_id: SpanId(span_id.to_be_bytes()),
+            sampled: flags & SAMPLED != 0,
+            state: TraceState::default(),
+        };
+        Ok(context.with_state(tracestate))
+    }
+
+    /// The header `traceparent` that passes this on.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        self.to_string()
+    }
+
+    /// The header `tracestate` that goes with it, where there is anything to say.
+    #[must_use]
+    pub fn tracestate(&self) -> Option<&str> {
+        self.state.as_str()
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = if self.sampled { SAMPLED } else { 0 };
+        let span_id = u64::from_be_bytes(self.span_id.0);
+        write!(
+            f,
+            "00-{}-{span_id:016x}-{flags:02x}",
+            self.trace_id.simple()
+        )
+    }
+}
+
+/// The number that lowercase hexadecimal digits stand for; at most 32 of them.
+fn hex(digits: &[u8]) -> Result<u128, Malformed> {
+    digits.iter().try_fold(0, |number: u128, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return Err(Malformed),
+        };
+        Ok(number << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn what_the_standard_allows_is_read() {
+        let later = PARENT.replacen("00", "cc", 1);
+        for (text, sampled) in [
+            (PARENT.to_owned(), true),
+            (PARENT.replace("-01", "-00"), false),
+            // Flags that are not known say nothing.
+            (PARENT.replace("-01", "-ff"), true),
+            (PARENT.replace("-01", "-02"), false),
+            (format!(" {PARENT}\t"), true),
+            (later.clone(), true),
+            (format!("{later}-what-will-be"), true),
+            (format!("{later}-"), true),
+        ] {
+            let context = TraceContext::parse(&text, None).unwrap();
+            assert_eq!(context.trace_id.simple().to_string(), TRACE);
+            assert_eq!(
+                context.span_id.to_bytes(),
+                [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]
+            );
+            assert_eq!(context.sampled, sampled, "{text}");
+            assert_eq!(context.tracestate(), None);
+        }
+    }
+
+    #[test]
+    fn what_the_standard_forbids_is_refused() {
+        for text in [
+            "",
+            "00",
+            "garbage",
+            &PARENT[..54],
+            &format!("{PARENT}-"),
+            &format!("{PARENT}0"),
+            &format!("{PARENT}-00"),
+            &PARENT.replacen("00", "ff", 1),
+            &PARENT.replacen("00", "0g", 1),
+            &format!("{}.", PARENT.replacen("00", "cc", 1)),
+            &PARENT.to_uppercase(),
+            &PARENT.replace("4bf9", "4bG9"),
+            &PARENT.replace(TRACE, &"0".repeat(32)),
+            &PARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            &PARENT.replace("-01", "-0x"),
+            &PARENT.replace('-', "_"),
+            &PARENT.replacen("-00f0", "00f00", 1),
+            &format!("0é{}", &PARENT[3..]),
+        ] {
+            assert_eq!(
+                TraceContext::parse(text, Some("a=1")),
+                Err(Malformed),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_passed_on_as_version_0() {
+        let later = format!("{}-more", PARENT.replacen("00", "01", 1));
+        for text in [PARENT, &later] {
+            let context = TraceContext::parse(text, Some("congo=t61rcWkgMzE")).unwrap();
+            assert_eq!(context.traceparent(), PARENT);
+            assert_eq!(context.tracestate(), Some("congo=t61rcWkgMzE"));
+        }
+    }
+
+    #[test]
+    fn a_step_passes_on_the_span_of_its_attempt() {
+        let (correlation, task) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let context = TraceContext::of_step(correlation, task, 3, 2, true).with_state(Some("a=b"));
+        let read = TraceContext::parse(&context.traceparent(), context.tracestate()).unwrap();
+        assert_eq!(read, context);
+        assert_eq!(read.span_id, span_id(Kind::StepExecute, task, 3, 2));
+        let other = TraceContext::of_step(correlation, task, 3, 2, false);
+        assert!(other.traceparent().ends_with("-00"));
+    }
+
+    #[test]
+    fn the_id_of_a_span_is_the_same_for_ever_and_no_other_span_has_it() {
+        let task = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0010_0000);
+        let id = span_id(Kind::StepExecute, task, 1, 1);
+        assert_eq!(
+            u64::from_be_bytes(id.to_bytes()),
+            17_463_756_562_518_251_999
+        );
+        let mut seen = std::collections::HashSet::new();
+        for kind in [
+            Kind::TaskInitialize,
+            Kind::StepEnqueue,
+            Kind::StepExecute,
+            Kind::StepResultProcess,
+            Kind::TaskFinalize,
+        ] {
+            for step_no in 0..50 {
+                for attempt in 0..10 {
+                    assert!(seen.insert(span_id(kind, task, step_no, attempt)));
+                }
+            }
+        }
+        assert_eq!(first_eight(&[0; 32], 1), [0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_rate_decides_by_the_id_alone() {
+        let ids = (0..10_000).map(Uuid::from_u128);
+        for rate in [0.0, 0.01, 0.5, 1.0] {
+            let traced = ids.clone().filter(|id| should_trace(*id, rate)).count();
+            let expected = rate * 10_000.0;
+            let off = (traced as f64 - expected).abs();
+            assert!(
+                off <= 200.0 && (off == 0.0 || rate.fract() != 0.0),
+                "{rate}: {traced}"
+            );
+        }
+        // Who is traced at a rate is traced at every higher one.
+        for id in ids.filter(|id| should_trace(*id, 0.01)) {
+            assert!(should_trace(id, 0.02) && should_trace(id, 0.01));
+        }
+    }
+}
