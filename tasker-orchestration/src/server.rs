@@ -260,7 +260,8 @@ impl Server {
         let stores = tokio::spawn(self.loops.stores.run());
         let health = self.state.health().clone();
         let stop_serving = serving.clone();
-        let router = web::router(self.state, serving.clone());
+        let router = web::router(self.state, serving.clone())
+            .into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { stop_serving.cancelled().await });
         let serve = tokio::spawn(serve.into_future());

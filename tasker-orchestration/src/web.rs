@@ -6,6 +6,7 @@ mod error;
 mod extract;
 mod health;
 mod layers;
+mod metrics;
 mod openapi;
 mod served;
 mod step_audit;
@@ -155,6 +156,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get))
         .routes(routes!(config::config))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(health::routes::health))
         .routes(routes!(health::routes::live))
         .routes(routes!(health::routes::ready))

@@ -8,6 +8,7 @@ mod event;
 mod graph;
 mod health;
 mod json;
+mod log_level;
 mod request;
 pub mod status;
 mod step;
@@ -16,6 +17,7 @@ mod task;
 mod template;
 pub mod time;
 mod worker_health;
+mod worker_metrics;
 mod worker_template;
 
 pub use config::{
@@ -30,6 +32,7 @@ pub use health::{
     HealthInfo, HealthResponse, PoolDetail, PoolUtilization, ReadinessChecks, ReadinessResponse,
 };
 pub use json::RawJson;
+pub use log_level::LogLevel;
 pub use request::{TaskBatchItem, TaskBatchRequest, TaskBatchResponse, TaskRequest};
 pub use step::{
     BlockedBy, BlockedKind, ManualCompletion, StepAuditResponse, StepErrorDetail, StepManualAction,
@@ -48,6 +51,7 @@ pub use worker_health::{
     DistributedCacheInfo, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks,
     WorkerDetailedHealth, WorkerReadiness, WorkerReadinessChecks, WorkerSystemInfo,
 };
+pub use worker_metrics::{WorkerMetric, WorkerMetrics};
 pub use worker_template::{
     CacheStats, HandlerMetadata, ResolvedTemplate, TemplateValidation, WireBatchConfig,
     WireDomainEvent, WireEnvironment, WireHandler, WireHandlerOverride, WireLifecycle,

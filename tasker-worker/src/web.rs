@@ -4,6 +4,7 @@
 mod config;
 mod failure;
 mod health;
+mod metrics;
 mod state;
 mod templates;
 
@@ -24,6 +25,8 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/health/detailed", get(health::detailed))
         .route("/config", get(config::get))
+        .route("/metrics", get(metrics::get))
+        .route("/metrics/worker", get(metrics::get_json))
         .route("/v1/templates", get(templates::list))
         .route(
             "/v1/templates/{namespace}/{name}/{version}",

@@ -315,7 +315,10 @@ impl Started {
         let claims = tokio::spawn(claim.run(claiming.clone()));
         let sending = tokio::spawn(sender.run());
         let stop_serving = serving.clone();
-        let serve = axum::serve(self.listener, self.router)
+        let router = self
+            .router
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let serve = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { stop_serving.cancelled().await });
         let serve = tokio::spawn(serve.into_future());
         tracing::info!(address = %self.address, "listening");

@@ -100,9 +100,10 @@ pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
     })
 }
 
-/// Health is told also when nothing more can be served.
+/// Health and metrics are told also when nothing more can be served.
 async fn bound_number(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with("/health") {
+    let path = request.uri().path();
+    if path.starts_with("/health") || path == "/metrics" {
         return next.run(request).await;
     }
     match app.requests.try_acquire() {

@@ -14,7 +14,7 @@ use utoipa::OpenApi;
         (name = "tasks", description = "Submitting, reading and changing tasks"),
         (name = "steps", description = "The steps of a task and their attempts"),
         (name = "templates", description = "What tasks are made of"),
-        (name = "system", description = "Health and configuration")
+        (name = "system", description = "Health, metrics, configuration and logs")
     )
 )]
 pub(super) struct Description;
