@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
-use tasker_shared::document::Document;
+use tasker_shared::document::{self, Document};
+use tasker_shared::name::Name;
 
 use crate::context::{Limits, StepContext};
 use crate::error::StepError;
@@ -32,6 +33,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt; the result is checked against `limits.max_result_bytes`.
     /// Dropping the future stops the attempt.
     fn call(&self, context: StepContext) -> BoxFuture<'static, Result<Document, StepError>>;
+
+    /// What runs it, as `handler_type` of the metrics says it.
+    fn handler_type(&self) -> Name {
+        Name::fixed("rust")
+    }
 }
 
 impl<F, Fut, R> Handler for F
@@ -97,7 +103,7 @@ pub fn built_in(registry: &mut Registry, command: bool) {
 fn serialize(result: &impl Serialize, limits: Limits) -> Result<Document, StepError> {
     let text = serde_json::to_string(result).map_err(|error| {
         StepError::permanent(format!("the result cannot be written as JSON: {error}"))
-            .with_type("result_error")
+            .with_type("result_invalid")
     })?;
     document(text, limits)
 }
@@ -110,7 +116,11 @@ fn document(text: impl Into<String>, limits: Limits) -> Result<Document, StepErr
         "limits.max_result_bytes",
     )
     .map_err(|error| {
-        StepError::permanent(format!("the result is refused: {error}")).with_type("result_error")
+        let error_type = match error {
+            document::Error::TooLarge { .. } => "result_too_large",
+            _ => "result_invalid",
+        };
+        StepError::permanent(format!("the result is refused: {error}")).with_type(error_type)
     })
 }
 
@@ -182,7 +192,7 @@ mod tests {
         let error = testing::call(&handler, testing::context().build())
             .await
             .unwrap_err();
-        assert_eq!(error.error_type(), "result_error");
+        assert_eq!(error.error_type(), "result_too_large");
         assert!(!error.is_retryable());
     }
 

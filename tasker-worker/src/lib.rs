@@ -7,6 +7,7 @@ mod error;
 pub mod handlers;
 mod heartbeat;
 mod inputs;
+mod measure;
 mod result_sender;
 mod running;
 mod schema;

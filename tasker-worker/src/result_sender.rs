@@ -1,20 +1,19 @@
 //! Sending results: the ends of attempts that wait are handed in together, a lone one at once. A result is
 //! kept until it is in, however long the database is away; whether it still counts is decided there.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use tasker_shared::db;
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::submit::{self, Ended};
 use tasker_shared::db::wake::Throttle;
+use tasker_shared::metrics::{Correlation, worker as metrics};
 use tasker_shared::plan::Outcome;
-use tokio::sync::mpsc;
+use tasker_shared::resilience::channel::{self, Receiver, Watch};
 use uuid::Uuid;
 
 use crate::StepError;
-use crate::web::Progress;
 
 /// Results handed in together.
 const MOST: usize = 500;
@@ -26,56 +25,49 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(crate) struct Finished {
     pub(crate) worker: Uuid,
     pub(crate) ended: Ended,
+    pub(crate) task: Correlation,
+    /// When the handler was done.
+    pub(crate) at: Instant,
 }
+
+/// Whose result a message is, and when it was ready.
+type About = HashMap<i64, (Correlation, Instant)>;
 
 /// Where ends of attempts are put. Clones share the channel; it closes with the last one.
 #[derive(Debug, Clone)]
 pub(crate) struct Results {
-    channel: mpsc::Sender<Finished>,
-    progress: Arc<Progress>,
+    channel: channel::Sender<Finished>,
 }
 
 /// The loop that hands them in.
 #[derive(Debug)]
 pub(crate) struct Sender {
     connection: Pinned,
-    channel: mpsc::Receiver<Finished>,
-    progress: Arc<Progress>,
+    channel: Receiver<Finished>,
     throttle: Throttle,
 }
 
 /// A channel for `capacity` results and the loop at its end.
-pub(crate) fn channel(
-    capacity: usize,
-    connection: Pinned,
-    progress: Arc<Progress>,
-) -> (Results, Sender) {
-    let (sender, receiver) = mpsc::channel(capacity);
-    let results = Results {
-        channel: sender,
-        progress: Arc::clone(&progress),
-    };
-    let sender = Sender {
+pub(crate) fn channel(capacity: usize, connection: Pinned) -> (Results, Sender) {
+    let (sender, receiver) = channel::bounded("results", "worker", capacity);
+    let sender_loop = Sender {
         connection,
         channel: receiver,
-        progress,
         throttle: Throttle::new(Instant::now()),
     };
-    (results, sender)
+    (Results { channel: sender }, sender_loop)
 }
 
 impl Results {
     /// Puts an end on its way; waits while the channel is full.
     pub(crate) async fn send(&self, finished: Finished) {
-        let finished = match self.channel.try_send(finished) {
-            Err(mpsc::error::TrySendError::Full(finished)) => {
-                self.progress.met_full_channel();
-                finished
-            }
-            _ => return,
-        };
         // The sender outlives every handler, so the channel is open.
         let _ = self.channel.send(finished).await;
+    }
+
+    /// How the channel stands.
+    pub(crate) fn watch(&self) -> Watch {
+        self.channel.watch()
     }
 }
 
@@ -84,35 +76,36 @@ impl Sender {
     pub(crate) async fn run(mut self) {
         let mut waiting = Vec::with_capacity(MOST);
         while self.channel.recv_many(&mut waiting, MOST).await > 0 {
-            self.progress
-                .set_results_waiting(self.channel.len() + waiting.len());
             let mut by_worker: BTreeMap<Uuid, Vec<Ended>> = BTreeMap::new();
+            let mut about = About::with_capacity(waiting.len());
             for finished in waiting.drain(..) {
+                about.insert(finished.ended.id, (finished.task, finished.at));
                 by_worker
                     .entry(finished.worker)
                     .or_default()
                     .push(finished.ended);
             }
             for (worker, ended) in by_worker {
-                self.hand_in(worker, ended).await;
+                self.hand_in(worker, ended, &about).await;
             }
-            self.progress.set_results_waiting(self.channel.len());
         }
     }
 
     /// Hands in a batch; where it fails for a reason of one of its results, it is halved until that one
     /// alone is replaced by the failure it is.
-    async fn hand_in(&mut self, worker: Uuid, ended: Vec<Ended>) {
+    async fn hand_in(&mut self, worker: Uuid, ended: Vec<Ended>, about: &About) {
         let mut parts = vec![ended];
         while let Some(mut part) = parts.pop() {
             match self.try_until_reached(worker, &part).await {
-                Ok(counted) if counted < part.len() => {
-                    tracing::warn!(
-                        results = part.len() - counted,
-                        "results came too late: their steps are somebody else's"
-                    );
+                Ok(counted) => {
+                    record(&counted, about);
+                    if counted.len() < part.len() {
+                        tracing::warn!(
+                            results = part.len() - counted.len(),
+                            "results came too late: their steps are somebody else's"
+                        );
+                    }
                 }
-                Ok(_) => {}
                 Err(error) if part.len() > 1 => {
                     tracing::warn!(%error, results = part.len(), "handing in results failed; halving the batch");
                     let rest = part.split_off(part.len() / 2);
@@ -129,8 +122,9 @@ impl Sender {
         }
     }
 
-    /// Hands in a batch, again and again while the database cannot be reached; returns how many counted.
-    async fn try_until_reached(&mut self, worker: Uuid, ended: &[Ended]) -> db::Result<usize> {
+    /// Hands in a batch, again and again while the database cannot be reached; returns the messages
+    /// whose results counted.
+    async fn try_until_reached(&mut self, worker: Uuid, ended: &[Ended]) -> db::Result<Vec<i64>> {
         let mut pause = PAUSE.0;
         let mut again = false;
         loop {
@@ -141,8 +135,8 @@ impl Sender {
             };
             match self.connection.check(result) {
                 // What a broken connection had committed already does not count a second time.
-                Ok(_) if again => return Ok(ended.len()),
-                Ok(counted) => return Ok(counted.len()),
+                Ok(_) if again => return Ok(ended.iter().map(|e| e.id).collect()),
+                Ok(counted) => return Ok(counted.into_iter().map(|(_, id)| id).collect()),
                 Err(error) if error.is_unavailable() || error.is_conflict() => {
                     tracing::warn!(%error, results = ended.len(), "handing in results failed; trying again");
                     again = true;
@@ -152,6 +146,13 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Records what was handed in, and how long that took.
+fn record(counted: &[i64], about: &About) {
+    for (task, at) in counted.iter().filter_map(|id| about.get(id)) {
+        metrics::result_submitted(*task, at.elapsed());
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use tasker_shared::name::Name;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -33,6 +35,23 @@ struct Entry {
     task_uuid: Uuid,
     cancellation: CancellationToken,
     why: Arc<OnceLock<Stop>>,
+    handling: Arc<OnceLock<Handling>>,
+}
+
+/// A handler at work.
+#[derive(Debug, Clone, Copy)]
+struct Handling {
+    namespace: Name,
+    handler_type: Name,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    last: u64,
+    running: HashMap<u64, Entry>,
+    /// How long handlers of each namespace have run that have ended since.
+    ran: HashMap<Name, Duration>,
 }
 
 /// The set of running steps, bounded by the worker's concurrency. Clones share it.
@@ -42,7 +61,7 @@ pub(crate) struct Running(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     concurrency: usize,
-    entries: Mutex<(u64, HashMap<u64, Entry>)>,
+    entries: Mutex<Entries>,
     freed: Notify,
     progress: Arc<Progress>,
 }
@@ -57,7 +76,7 @@ impl Running {
         }))
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, (u64, HashMap<u64, Entry>)> {
+    fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
         self.0
             .entries
             .lock()
@@ -70,13 +89,14 @@ impl Running {
             task_uuid,
             cancellation: CancellationToken::new(),
             why: Arc::default(),
+            handling: Arc::default(),
         };
         let (key, busy) = {
             let mut entries = self.entries();
-            entries.0 += 1;
-            let key = entries.0;
-            entries.1.insert(key, entry.clone());
-            (key, entries.1.len())
+            entries.last += 1;
+            let key = entries.last;
+            entries.running.insert(key, entry.clone());
+            (key, entries.running.len())
         };
         self.0.progress.set_busy(busy);
         Slot {
@@ -88,7 +108,7 @@ impl Running {
 
     /// How many steps run.
     pub(crate) fn count(&self) -> usize {
-        self.entries().1.len()
+        self.entries().running.len()
     }
 
     /// How many more may run.
@@ -103,10 +123,44 @@ impl Running {
 
     /// The tasks whose steps run, each once.
     pub(crate) fn tasks(&self) -> Vec<Uuid> {
-        let mut tasks: Vec<Uuid> = self.entries().1.values().map(|e| e.task_uuid).collect();
+        let mut tasks: Vec<Uuid> = self
+            .entries()
+            .running
+            .values()
+            .map(|e| e.task_uuid)
+            .collect();
         tasks.sort_unstable();
         tasks.dedup();
         tasks
+    }
+
+    /// How many handlers run now, by namespace and type of handler.
+    pub(crate) fn handlers(&self) -> Vec<((Name, Name), u64)> {
+        let mut handlers: HashMap<(Name, Name), u64> = HashMap::new();
+        for entry in self.entries().running.values() {
+            if let Some(handling) = entry.handling.get() {
+                *handlers
+                    .entry((handling.namespace, handling.handler_type))
+                    .or_default() += 1;
+            }
+        }
+        handlers.into_iter().collect()
+    }
+
+    /// How long handlers of each namespace have run altogether until now.
+    pub(crate) fn ran(&self, now: Instant) -> HashMap<Name, Duration> {
+        let entries = self.entries();
+        let mut ran = entries.ran.clone();
+        for handling in entries.running.values().filter_map(|e| e.handling.get()) {
+            *ran.entry(handling.namespace).or_default() +=
+                now.saturating_duration_since(handling.since);
+        }
+        ran
+    }
+
+    /// How many may run at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.0.concurrency
     }
 
     /// Stops the steps of these tasks.
@@ -122,7 +176,7 @@ impl Running {
     }
 
     fn stop(&self, why: Stop, which: impl Fn(&Entry) -> bool) {
-        for entry in self.entries().1.values().filter(|e| which(e)) {
+        for entry in self.entries().running.values().filter(|e| which(e)) {
             // The first reason counts.
             let _ = entry.why.set(why);
             entry.cancellation.cancel();
@@ -131,6 +185,16 @@ impl Running {
 }
 
 impl Slot {
+    /// A handler of this type begins to work in it.
+    pub(crate) fn handling(&self, namespace: Name, handler_type: Name) {
+        // A slot is one attempt's, which has one handler.
+        let _ = self.entry.handling.set(Handling {
+            namespace,
+            handler_type,
+            since: Instant::now(),
+        });
+    }
+
     /// Cancelled when the step is to stop.
     pub(crate) fn cancellation(&self) -> &CancellationToken {
         &self.entry.cancellation
@@ -146,8 +210,11 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let left = {
             let mut entries = self.set.entries();
-            entries.1.remove(&self.key);
-            entries.1.len()
+            entries.running.remove(&self.key);
+            if let Some(handling) = self.entry.handling.get() {
+                *entries.ran.entry(handling.namespace).or_default() += handling.since.elapsed();
+            }
+            entries.running.len()
         };
         self.set.0.progress.set_busy(left);
         self.set.0.freed.notify_one();

@@ -13,6 +13,8 @@ use tasker_shared::db::claim::{self, Claimed, Take};
 use tasker_shared::db::lanes::{self, Lane};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::wake::{Patience, Topic, Wakes};
+use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
+use tasker_shared::name::Name;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -44,12 +46,15 @@ pub(crate) struct Claim {
     pub(crate) progress: Arc<Progress>,
     pub(crate) clock: Clock,
     pub(crate) lanes: Lanes,
+    /// What began the run of claims that goes on now.
+    pub(crate) method: ClaimMethod,
 }
 
 /// The lanes and how far each has been worked off.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
+    namespaces: HashMap<i32, Name>,
     cursors: HashMap<i32, Cursor>,
     /// Lanes that had work when they were last looked at.
     active: Vec<i32>,
@@ -65,14 +70,23 @@ impl Claim {
                 Ok(true) => self.patience.found(),
                 Ok(false) => {
                     let patience = self.patience.wait();
-                    tokio::select! {
-                        _ = self.wakes.wait(Topic::Steps, patience) => {}
-                        true = self.wakes.wait(Topic::Lanes, patience) => self.lanes.looked_up = None,
-                        () = stop.cancelled() => {}
-                    }
+                    let woken = tokio::select! {
+                        woken = self.wakes.wait(Topic::Steps, patience) => woken,
+                        true = self.wakes.wait(Topic::Lanes, patience) => {
+                            self.lanes.looked_up = None;
+                            true
+                        }
+                        () = stop.cancelled() => false,
+                    };
+                    self.method = if woken {
+                        ClaimMethod::Event
+                    } else {
+                        ClaimMethod::Poll
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
+                    metrics::claim_failed();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -108,13 +122,34 @@ impl Claim {
         let worker = *self.worker.borrow();
         let connection = self.connection.get().await?;
         let most = i64::try_from(free).unwrap_or(i64::MAX);
+        let began = Instant::now();
         let result = claim::claim(connection, worker, &takes, most).await;
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
         self.lanes.claimed(&claimed);
+        self.record(&claimed, began.elapsed());
         let any = !claimed.is_empty();
         self.executor.start(worker, claimed).await;
         Ok(any)
+    }
+
+    /// Records what a claim brought, by namespace, and how long each step had waited for it.
+    fn record(&self, claimed: &[Claimed], took: Duration) {
+        let mut brought: Vec<(Name, u64)> = Vec::new();
+        for step in claimed {
+            let namespace = self.lanes.namespace(step.lane);
+            let waited = (step.claimed_at - step.enqueued_at)
+                .to_std()
+                .unwrap_or_default();
+            metrics::step_waited(step.correlation(), namespace, waited);
+            match brought.iter_mut().find(|(known, _)| *known == namespace) {
+                Some((_, steps)) => *steps += 1,
+                None => brought.push((namespace, 1)),
+            }
+        }
+        for (namespace, steps) in brought {
+            metrics::steps_claimed(namespace, self.method, steps, took);
+        }
     }
 }
 
@@ -122,8 +157,19 @@ impl Lanes {
     fn replace(&mut self, lanes: Vec<Lane>, now: Instant) {
         self.cursors
             .retain(|lane, _| lanes.iter().any(|l| l.lane == *lane));
+        self.namespaces = lanes
+            .iter()
+            .map(|l| (l.lane, Name::of(&l.namespace)))
+            .collect();
         self.lanes = lanes;
         self.looked_up = Some(now);
+    }
+
+    fn namespace(&self, lane: i32) -> Name {
+        self.namespaces
+            .get(&lane)
+            .copied()
+            .unwrap_or(metrics::UNKNOWN)
     }
 
     /// What to ask of each lane: highest priority first; within a priority the free slots are shared among

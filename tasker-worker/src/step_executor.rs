@@ -12,6 +12,7 @@ use tasker_shared::clock::Clock;
 use tasker_shared::db::claim::Claimed;
 use tasker_shared::db::submit::Ended;
 use tasker_shared::document::Document;
+use tasker_shared::metrics::worker::{self as metrics, ErrorType};
 use tasker_shared::plan::{Blueprint, Outcome};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -43,7 +44,7 @@ pub(crate) struct Executor {
 /// How an attempt ended, before it is put into the form it is stored in.
 enum End {
     Success(Document),
-    Failure(Outcome, StepError),
+    Failure(Outcome, StepError, ErrorType),
 }
 
 impl Executor {
@@ -56,6 +57,7 @@ impl Executor {
         let steps: Vec<(Claimed, Slot)> = claimed
             .into_iter()
             .map(|step| {
+                metrics::step_executed(step.correlation());
                 let slot = self.running.enter(step.task_uuid);
                 (step, slot)
             })
@@ -83,21 +85,31 @@ impl Executor {
         blueprint: Option<Arc<Blueprint>>,
     ) {
         let started_at = self.clock.now();
-        let end = match blueprint {
-            Some(blueprint) => self.attempt(&step, &slot, &blueprint).await,
+        let end = match &blueprint {
+            Some(blueprint) => self.attempt(&step, &slot, blueprint).await,
             None => End::Failure(
                 Outcome::Released,
                 StepError::retryable("the step's template could not be read")
                     .with_type("database_error"),
+                ErrorType::DatabaseError,
             ),
         };
+        let task = step.correlation();
+        let namespace = blueprint.map_or(metrics::UNKNOWN, |b| b.namespace);
         if slot.why() == Some(Stop::LeaseLost) {
+            metrics::step_failed(task, namespace, ErrorType::LeaseLost);
             tracing::warn!(task_uuid = %step.task_uuid, step_no = step.step_no, "the lease was lost; the step is somebody else's now");
             return;
+        }
+        match &end {
+            End::Success(_) => metrics::step_succeeded(task, namespace),
+            End::Failure(_, _, error) => metrics::step_failed(task, namespace, *error),
         }
         let finished = Finished {
             worker,
             ended: self.ended(&step, end, started_at),
+            task,
+            at: std::time::Instant::now(),
         };
         self.results.send(finished).await;
         drop(slot);
@@ -109,6 +121,7 @@ impl Executor {
             return End::Failure(
                 Outcome::Permanent,
                 StepError::permanent("the template has no such step").with_type("step_not_found"),
+                ErrorType::StepNotFound,
             );
         };
         let Some(handler) = self.registry.get(&definition.handler.callable) else {
@@ -116,6 +129,7 @@ impl Executor {
                 Outcome::Released,
                 StepError::retryable("this worker has no such handler")
                     .with_type("handler_not_found"),
+                ErrorType::HandlerNotFound,
             );
         };
         let timeout = definition
@@ -128,7 +142,16 @@ impl Executor {
         };
         let cancellation = slot.cancellation().clone();
         let context = results.into_context(step, blueprint, deadline, cancellation);
+        slot.handling(blueprint.namespace, handler.handler_type());
+        let began = Instant::now();
         let end = self.call(handler, context, slot, deadline, timeout).await;
+        let succeeded = matches!(end, End::Success(_));
+        metrics::handler_ran(
+            step.correlation(),
+            blueprint.namespace,
+            succeeded,
+            began.elapsed(),
+        );
         match end {
             End::Success(result) => {
                 match self.schemas.check(blueprint, step.step_no, result.as_str()) {
@@ -158,13 +181,14 @@ impl Executor {
             result = handled => match result {
                 Ok(Ok(result)) => End::Success(result),
                 Ok(Err(failure)) => failed(failure),
-                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message(&*panic)).with_type("handler_panic")),
+                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message(&*panic)).with_type("handler_panic"), ErrorType::HandlerPanic),
             },
             () = tokio::time::sleep_until(deadline) => End::Failure(
                 Outcome::Timeout,
                 StepError::retryable(format!("the handler took longer than its timeout of {} s", timeout.as_secs())).with_type("timeout"),
+                ErrorType::Timeout,
             ),
-            () = stopped => End::Failure(Outcome::Cancelled, StepError::retryable("stopped").with_type("cancelled")),
+            () = stopped => End::Failure(Outcome::Cancelled, StepError::retryable("stopped").with_type("cancelled"), ErrorType::Cancelled),
         };
         // What a handler returns after it was told to stop is not applied.
         match slot.why() {
@@ -172,10 +196,12 @@ impl Executor {
                 Outcome::Released,
                 StepError::retryable("the worker stopped before the handler was done")
                     .with_type("released"),
+                ErrorType::Cancelled,
             ),
             Some(Stop::TaskCancelled) => End::Failure(
                 Outcome::Cancelled,
                 StepError::permanent("the task was cancelled").with_type("cancelled"),
+                ErrorType::Cancelled,
             ),
             Some(Stop::LeaseLost) | None => end,
         }
@@ -184,7 +210,9 @@ impl Executor {
     fn ended(&self, step: &Claimed, end: End, started_at: chrono::DateTime<chrono::Utc>) -> Ended {
         let (outcome, result, error, retry_after) = match end {
             End::Success(result) => (Outcome::Success, Some(result.into()), None, None),
-            End::Failure(outcome, error) => (outcome, None, Some(error.to_json()), error.after()),
+            End::Failure(outcome, error, _) => {
+                (outcome, None, Some(error.to_json()), error.after())
+            }
         };
         Ended {
             lane: step.lane,
@@ -207,7 +235,13 @@ fn failed(failure: StepError) -> End {
     } else {
         Outcome::Permanent
     };
-    End::Failure(outcome, failure)
+    let error = match failure.error_type() {
+        "database_error" => ErrorType::DatabaseError,
+        "input_too_large" | "result_too_large" => ErrorType::ResultTooLarge,
+        "result_invalid" => ErrorType::ResultInvalid,
+        _ => ErrorType::HandlerError,
+    };
+    End::Failure(outcome, failure, error)
 }
 
 /// What a panic said, where it said something.

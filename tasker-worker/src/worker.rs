@@ -11,6 +11,7 @@ use tasker_shared::config::{self, Argument, Config, Loaded};
 use tasker_shared::db::pool::{BadUrl, Pinned, Target};
 use tasker_shared::db::wake::{self, Patience, Topic, Wakes};
 use tasker_shared::db::workers::Registration;
+use tasker_shared::metrics::worker::ClaimMethod;
 use tasker_shared::{db, logging};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::handlers::{self, Handler, Registry};
 use crate::heartbeat::Heartbeat;
+use crate::measure;
 use crate::result_sender;
 use crate::running::{Running, Stop};
 use crate::schema::Schemas;
@@ -185,11 +187,9 @@ impl Worker {
         let wakes = Wakes::default();
         let running = Running::new(config.worker.concurrency as usize, Arc::clone(&progress));
         let (worker, worker_id) = watch::channel(Uuid::nil());
-        let (results, sender) = result_sender::channel(
-            config.channels.results,
-            Pinned::new(target.batches()),
-            Arc::clone(&progress),
-        );
+        let (results, sender) =
+            result_sender::channel(config.channels.results, Pinned::new(target.batches()));
+        let channels = vec![results.watch()];
         let executor = Arc::new(Executor {
             registry: self.registry.clone(),
             blueprints: Blueprints::new(pool.clone(), &self.loaded.environment),
@@ -228,13 +228,16 @@ impl Worker {
             progress: Arc::clone(&progress),
             clock: clock.clone(),
             lanes: Lanes::default(),
+            method: ClaimMethod::Poll,
         };
+        measure::watch(&running);
         let state = web::State {
             pool,
             callables: self.registry.callables(),
             started_at: clock.now(),
             clock,
             progress: Arc::clone(&progress),
+            channels,
             loaded: self.loaded.clone(),
         };
         Ok(Started {

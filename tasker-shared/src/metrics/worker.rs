@@ -222,6 +222,11 @@ pub fn step_succeeded(task: Correlation, namespace: Name) {
     SUCCESSES.add(1, Some(task), &[namespace]);
 }
 
+/// A claim failed, so that whatever it would have brought was not known.
+pub fn claim_failed() {
+    FAILURES.add(1, None, &[UNKNOWN, Name::fixed(ErrorType::ClaimFailed.as_str())]);
+}
+
 /// An execution ended in failure.
 pub fn step_failed(task: Correlation, namespace: Name, error: ErrorType) {
     FAILURES.add(1, Some(task), &[namespace, Name::fixed(error.as_str())]);

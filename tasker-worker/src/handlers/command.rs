@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tasker_shared::document::Document;
+use tasker_shared::name::Name;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,10 @@ struct Details<'a> {
 }
 
 impl Handler for Command {
+    fn handler_type(&self) -> Name {
+        Name::fixed("command")
+    }
+
     fn call(&self, context: StepContext) -> BoxFuture<'static, Result<Document, StepError>> {
         Box::pin(async move {
             let settings: Settings = settings::read(&context, "command")?;

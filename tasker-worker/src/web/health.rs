@@ -10,8 +10,8 @@ use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use tasker_shared::db;
 use tasker_shared::wire::{
-    ChannelStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth,
-    WorkerReadiness, WorkerReadinessChecks, WorkerSystemInfo,
+    WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth, WorkerReadiness,
+    WorkerReadinessChecks, WorkerSystemInfo,
 };
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -95,7 +95,7 @@ pub(super) async fn detailed(State(state): Shared) -> Json<WorkerDetailedHealth>
         system_info: system_info(&state),
         distributed_cache: None,
         circuit_breakers: Vec::new(),
-        channels: vec![results_channel(&state)],
+        channels: state.channels.iter().map(|c| c.usage().into()).collect(),
     })
 }
 
@@ -202,19 +202,6 @@ fn patience(state: &super::State) -> TimeDelta {
 
 fn ms(since: TimeDelta) -> String {
     format!("{} ms", since.num_milliseconds())
-}
-
-fn results_channel(state: &super::State) -> ChannelStatus {
-    let capacity = state.loaded.config.channels.results;
-    #[allow(clippy::cast_precision_loss)] // Both are far below what an f64 holds exactly.
-    let usage_percent = 100.0 * state.progress.results_waiting() as f64 / capacity.max(1) as f64;
-    ChannelStatus {
-        channel: "results".to_owned(),
-        component: "worker".to_owned(),
-        capacity: capacity as u64,
-        usage_percent,
-        full_events: state.progress.results_full(),
-    }
 }
 
 fn system_info(state: &super::State) -> WorkerSystemInfo {

@@ -1,12 +1,13 @@
 //! What the routes report: facts fixed at start, and how far the worker's loops have got.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgPool;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
+use tasker_shared::resilience::channel::Watch;
 use uuid::Uuid;
 
 /// Everything the routes look at.
@@ -24,6 +25,8 @@ pub struct State {
     pub clock: Clock,
     /// What the loops tell.
     pub progress: Arc<Progress>,
+    /// The channels of the process.
+    pub channels: Vec<Watch>,
 }
 
 /// How far the worker's loops have got; they write, the routes read.
@@ -35,8 +38,6 @@ pub struct Progress {
     renewed_at_ms: AtomicI64,
     listening: AtomicBool,
     draining: AtomicBool,
-    results_waiting: AtomicUsize,
-    results_full: AtomicU64,
 }
 
 impl Progress {
@@ -88,30 +89,12 @@ impl Progress {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Sets how many results wait to be sent.
-    pub fn set_results_waiting(&self, results: usize) {
-        self.results_waiting.store(results, Ordering::Relaxed);
-    }
-
-    /// A result found the channel full and had to wait.
-    pub fn met_full_channel(&self) {
-        self.results_full.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn results_waiting(&self) -> usize {
-        self.results_waiting.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn results_full(&self) -> u64 {
-        self.results_full.load(Ordering::Relaxed)
     }
 
     /// How long ago the last claim was answered; `None` where none has been.

@@ -35,6 +35,7 @@ fn state(url: &str, change: impl FnOnce(&mut Config)) -> State {
         started_at: Utc::now() - TimeDelta::seconds(90),
         clock: Clock::default(),
         progress: Arc::new(Progress::default()),
+        channels: Vec::new(),
     }
 }
 
@@ -182,13 +183,17 @@ async fn readiness_and_detail_follow_what_the_loops_tell() {
 
 #[tokio::test]
 async fn the_details_say_what_runs_and_how_full_the_channel_is() {
-    let state = at_work(state(NOWHERE, |config| config.channels.results = 8));
-    state.progress.set_results_waiting(2);
-    state.progress.met_full_channel();
+    let (sender, mut receiver) =
+        tasker_shared::resilience::channel::bounded("results", "worker", 2);
+    let mut state = state(NOWHERE, |_| {});
+    state.channels = vec![sender.watch()];
+    let state = at_work(state);
+    (0..3).for_each(|n| drop(sender.try_send(n)));
+    receiver.recv().await.unwrap();
     let (_, body) = get(&state, "/health/detailed").await;
     assert_eq!(
         body["channels"],
-        json!([{"channel": "results", "component": "worker", "capacity": 8, "usage_percent": 25.0, "full_events": 1}])
+        json!([{"channel": "results", "component": "worker", "capacity": 2, "usage_percent": 50.0, "full_events": 1}])
     );
     assert_eq!(body["circuit_breakers"], json!([]));
     assert_eq!(

@@ -1,0 +1,3 @@
+//! What keeps a process within its means: channels that are bounded, named and measured.
+
+pub mod channel;

@@ -1,0 +1,243 @@
+//! The one kind of channel there is: bounded, named, and measured. A send that finds it full waits or is refused,
+//! as the sender chooses, and is counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::metrics::resilience;
+use crate::name::Name;
+
+/// The sending side. Clones share it; the channel closes with the last one.
+#[derive(Debug)]
+pub struct Sender<T> {
+    inner: mpsc::Sender<T>,
+    meter: Arc<Meter>,
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    inner: mpsc::Receiver<T>,
+}
+
+/// Why something was not sent; it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused<T> {
+    #[error("the channel is full")]
+    Full(T),
+    #[error("the channel is closed")]
+    Closed(T),
+}
+
+/// A channel as others see it. Keeps nothing open.
+#[derive(Clone)]
+pub struct Watch {
+    used: Arc<dyn Fn() -> usize + Send + Sync>,
+    meter: Arc<Meter>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.usage().fmt(f)
+    }
+}
+
+/// How a channel stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    pub channel: Name,
+    pub component: Name,
+    pub capacity: usize,
+    /// What waits in it now.
+    pub used: usize,
+    /// The most that ever waited when something was sent.
+    pub high_water: usize,
+    /// Sends that found it full.
+    pub full_events: u64,
+}
+
+#[derive(Debug)]
+struct Meter {
+    channel: Name,
+    component: Name,
+    capacity: usize,
+    high_water: AtomicUsize,
+    full_events: AtomicU64,
+}
+
+/// A channel of `component`, for `capacity` at a time.
+pub fn bounded<T: Send + 'static>(
+    channel: &'static str,
+    component: &'static str,
+    capacity: usize,
+) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let meter = Arc::new(Meter {
+        channel: Name::fixed(channel),
+        component: Name::fixed(component),
+        capacity,
+        high_water: AtomicUsize::new(0),
+        full_events: AtomicU64::new(0),
+    });
+    let sender = Sender {
+        inner: sender,
+        meter,
+    };
+    let watch = sender.watch();
+    resilience::watch_channel(
+        watch.meter.channel,
+        watch.meter.component,
+        capacity,
+        move || watch.usage().percent(),
+    );
+    (sender, Receiver { inner: receiver })
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender {
+            inner: self.inner.clone(),
+            meter: Arc::clone(&self.meter),
+        }
+    }
+}
+
+impl<T: Send + 'static> Sender<T> {
+    /// Sends, or gives back what the channel does not take now.
+    pub fn try_send(&self, value: T) -> Result<(), Refused<T>> {
+        match self.inner.try_send(value) {
+            Ok(()) => {
+                self.meter
+                    .sent(self.inner.max_capacity() - self.inner.capacity());
+                Ok(())
+            }
+            Err(TrySendError::Full(value)) => {
+                self.meter.full();
+                Err(Refused::Full(value))
+            }
+            Err(TrySendError::Closed(value)) => Err(Refused::Closed(value)),
+        }
+    }
+
+    /// Sends, waiting while the channel is full; gives it back where nobody receives any more.
+    pub async fn send(&self, value: T) -> Result<(), Refused<T>> {
+        match self.try_send(value) {
+            Err(Refused::Full(value)) => {
+                let sent = self.inner.send(value).await;
+                sent.map_err(|mpsc::error::SendError(value)| Refused::Closed(value))
+            }
+            done => done,
+        }
+    }
+
+    /// The channel as others see it.
+    pub fn watch(&self) -> Watch {
+        let inner = self.inner.downgrade();
+        let used = move || {
+            inner
+                .upgrade()
+                .map_or(0, |s| s.max_capacity() - s.capacity())
+        };
+        Watch {
+            used: Arc::new(used),
+            meter: Arc::clone(&self.meter),
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next; `None` when the channel is closed and empty.
+    pub async fn recv(&mut self) -> Option<T> {
+        self.inner.recv().await
+    }
+
+    /// The next where one waits.
+    pub fn try_recv(&mut self) -> Option<T> {
+        self.inner.try_recv().ok()
+    }
+
+    /// Adds what waits, at most `most` and at least one, to `buffer`; 0 when the channel is closed and empty.
+    pub async fn recv_many(&mut self, buffer: &mut Vec<T>, most: usize) -> usize {
+        self.inner.recv_many(buffer, most).await
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.inner.len()
+    }
+}
+
+impl Watch {
+    /// How it stands; a channel that is closed is empty.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            channel: self.meter.channel,
+            component: self.meter.component,
+            capacity: self.meter.capacity,
+            used: (self.used)(),
+            high_water: self.meter.high_water.load(Ordering::Relaxed),
+            full_events: self.meter.full_events.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Usage {
+    /// How full it is, 0 to 100.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.used as f64 / self.capacity.max(1) as f64
+    }
+}
+
+impl Meter {
+    fn sent(&self, used: usize) {
+        self.high_water.fetch_max(used, Ordering::Relaxed);
+    }
+
+    fn full(&self) {
+        self.high_water.store(self.capacity, Ordering::Relaxed);
+        self.full_events.fetch_add(1, Ordering::Relaxed);
+        resilience::channel_full(self.channel, self.component);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_channel_refuses_or_makes_wait_and_says_how_it_stands() {
+        let (sender, mut receiver) = bounded("letters", "post", 2);
+        let watch = sender.watch();
+        sender.try_send(1).unwrap();
+        sender.try_send(2).unwrap();
+        assert_eq!(sender.try_send(3), Err(Refused::Full(3)));
+        let waiting = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.send(3).await }
+        });
+        assert_eq!(watch.usage().percent(), 100.0);
+        assert_eq!(receiver.recv().await, Some(1));
+        waiting.await.unwrap().unwrap();
+        let usage = watch.usage();
+        assert_eq!((usage.used, usage.high_water, usage.full_events), (2, 2, 2));
+
+        drop(sender);
+        let mut rest = Vec::new();
+        assert_eq!(receiver.recv_many(&mut rest, 10).await, 2);
+        assert_eq!(rest, [2, 3]);
+        assert_eq!(receiver.recv().await, None, "a watch keeps nothing open");
+        assert_eq!(watch.usage().used, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_nobody_comes_back() {
+        let (sender, receiver) = bounded("letters", "post", 2);
+        drop(receiver);
+        assert_eq!(sender.send(1).await, Err(Refused::Closed(1)));
+    }
+}
