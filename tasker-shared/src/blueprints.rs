@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::db::pool::Pool;
 use moka::sync::Cache;
-use sqlx::postgres::PgPool;
 
 use crate::db;
 use crate::db::lanes::LaneKey;
@@ -19,7 +19,7 @@ const ROUTES: u64 = 10_000;
 /// The cache. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Blueprints {
-    pool: PgPool,
+    pool: Pool,
     environment: Arc<str>,
     by_id: Cache<i32, Arc<Blueprint>>,
     routes: Cache<(i32, i16), Route>,
@@ -27,7 +27,7 @@ pub struct Blueprints {
 
 impl Blueprints {
     /// An empty cache; templates get the overrides of `environment`.
-    pub fn new(pool: PgPool, environment: &str) -> Blueprints {
+    pub fn new(pool: Pool, environment: &str) -> Blueprints {
         Blueprints {
             pool,
             environment: environment.into(),

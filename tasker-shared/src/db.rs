@@ -7,6 +7,8 @@ pub mod claim;
 pub mod controls;
 pub mod delayed;
 mod door;
+pub mod effects;
+pub mod gauges;
 pub mod lanes;
 pub mod migrate;
 pub mod pool;
@@ -17,12 +19,14 @@ pub mod step_views;
 pub mod submit;
 pub mod task_views;
 pub mod templates;
+mod transaction;
 pub mod upkeep;
 pub mod wake;
 pub mod workers;
 
 use door::statements;
 pub use door::{Error, Result, Statement};
+pub use transaction::Transaction;
 
 /// Every statement of the project, for the test that prepares them all against a real server.
 #[cfg(test)]
@@ -33,6 +37,7 @@ fn all_statements() -> Vec<&'static Statement> {
         claim::STATEMENTS,
         controls::STATEMENTS,
         delayed::STATEMENTS,
+        gauges::STATEMENTS,
         lanes::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,

@@ -111,6 +111,7 @@ pub struct Message {
     pub template_id: i32,
     pub priority: i16,
     pub sampled: bool,
+    pub traced: bool,
     /// For the spreading kinds: how many children were told.
     pub progress: i32,
     /// The wait that the handler asked for.

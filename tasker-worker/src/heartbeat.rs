@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::wake::{Topic, Wakes};
 use tasker_shared::db::workers::{self, Registration};
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The heartbeat loop.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     /// What the worker says of itself; its id changes with every lease.
     pub(crate) registration: Registration,
     pub(crate) interval: Duration,

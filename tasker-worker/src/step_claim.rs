@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tasker_shared::clock::Clock;
 use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
 use tasker_shared::db::claim::{self, Claimed, Take};
 use tasker_shared::db::lanes::{self, Lane};
-use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::pool::{Pinned, Pool};
 use tasker_shared::db::wake::{Patience, Topic, Wakes};
 use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
 use tasker_shared::name::Name;
@@ -34,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) connection: Pinned,
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     pub(crate) callables: Vec<String>,
     pub(crate) namespaces: Vec<String>,
     /// The id under which the worker holds its lease now.

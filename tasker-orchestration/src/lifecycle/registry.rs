@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use semver::Version;
-use sqlx::Connection;
 use tasker_shared::blueprints::Blueprints;
-use tasker_shared::db::pool::Target;
-use tasker_shared::db::{self, templates};
+use tasker_shared::db::pool::{Pool, Target};
+use tasker_shared::db::{self, Transaction, templates};
 use tasker_shared::plan::Blueprint;
 use tasker_shared::template::{self, Fault, Limits, Template};
 
@@ -24,7 +23,7 @@ type Name = (String, String, Option<String>);
 #[derive(Debug, Clone)]
 pub struct Templates {
     target: Target,
-    pool: sqlx::PgPool,
+    pool: Pool,
     limits: Limits,
     blueprints: Blueprints,
     exact: Cache<Name, Arc<Blueprint>>,
@@ -63,7 +62,7 @@ impl Templates {
     /// The registry of a database.
     pub fn new(
         target: Target,
-        pool: sqlx::PgPool,
+        pool: Pool,
         max_steps_per_task: usize,
         blueprints: Blueprints,
     ) -> Templates {
@@ -102,11 +101,10 @@ impl Templates {
     }
 
     async fn store(&self, template: &Template, source: &str) -> db::Result<bool> {
-        let failed = |source| db::Error::new("insert_template", source);
         let mut connection = self.target.connect().await?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
+        let mut transaction = Transaction::begin(&mut connection, "insert_template").await?;
         let stored = templates::insert(&mut transaction, template, source).await?;
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
         Ok(stored.is_some())
     }
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::db;
 use tasker_shared::db::delayed;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::wake::{Topic, Wakes};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The timer.
 #[derive(Debug)]
 pub struct Timer {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub shards: watch::Receiver<Vec<i16>>,
     /// Something was delayed by this process.
     pub delayed: Arc<Notify>,

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::db;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::workers;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ const RECENT_MS: i64 = 15_000;
 /// The rescuer.
 #[derive(Debug)]
 pub struct Rescue {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub shards: watch::Receiver<Vec<i16>>,
 }
 

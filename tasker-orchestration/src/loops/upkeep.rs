@@ -1,12 +1,12 @@
-//! Upkeep: partitions made ahead, answers of old controls removed. A duty of the whole cluster: done by the
-//! owner of shard 0.
+//! Upkeep: partitions made ahead, answers of old controls removed, counts of tasks folded. A duty of the
+//! whole cluster: done by the owner of shard 0.
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
-use tasker_shared::db::upkeep;
+use tasker_shared::db::pool::Pool;
+use tasker_shared::db::{gauges, upkeep};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ const WEEKS_AHEAD: i32 = 4;
 /// The caretaker.
 #[derive(Debug)]
 pub struct Upkeep {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub clock: Clock,
     pub shards: watch::Receiver<Vec<i16>>,
 }
@@ -45,6 +45,8 @@ impl Upkeep {
             tracing::info!(partitions = made, "partitions made");
         }
         upkeep::delete_old_controls(&self.pool).await?;
+        // Where telemetry is off nobody else does.
+        gauges::fold(&self.pool).await?;
         Ok(())
     }
 }

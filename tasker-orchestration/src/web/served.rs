@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::{self, workers};
 use tokio::sync::Mutex;
 
@@ -22,7 +22,7 @@ pub(super) struct Handlers(Vec<(Vec<String>, Vec<String>)>);
 
 impl Served {
     /// What live workers have now.
-    pub(super) async fn get(&self, pool: &PgPool) -> db::Result<Arc<Handlers>> {
+    pub(super) async fn get(&self, pool: &Pool) -> db::Result<Arc<Handlers>> {
         let mut last = self.last.lock().await;
         if let Some((at, handlers)) = &*last
             && at.elapsed() < FRESH_FOR

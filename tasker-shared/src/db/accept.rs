@@ -1,10 +1,14 @@
 //! Acceptance: a batch of tasks with their steps and first messages, in one statement.
 
 use chrono::{DateTime, Utc};
+use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::transaction::{Moved, Transaction};
 use super::{Result, statements};
+use crate::metrics::Correlation;
+use crate::metrics::messaging::{Operation, Queue};
 
 /// How a task begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +32,14 @@ pub struct NewTask {
     pub name: String,
     pub priority: i16,
     pub sampled: bool,
+    pub traced: bool,
     /// JSON text.
     pub context: String,
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
     pub initiator: Option<String>,
     pub source_system: Option<String>,
     pub reason: Option<String>,
@@ -70,28 +78,32 @@ pub struct FirstTask {
 }
 
 statements! {
-    ACCEPT, "accept_tasks" =
+    ACCEPT, "accept_tasks", [Send Steps] =
         "WITH
          -- the tasks as they came
          given AS (SELECT * FROM unnest($1::uuid[], $2::int4[], $3::int2[], $4::int2[], $5::bool[], $6::text[], $7::uuid[], $8::uuid[],
                        $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bytea[], $17::text[],
-                       $18::text[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::int2[])
+                       $18::text[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::int2[], $23::bool[], $24::text[], $25::text[])
                    AS g(task_uuid, template_id, state, priority, sampled, context, correlation_id, parent_correlation_id,
                        initiator, source_system, reason, tags, namespace, name, key, digest, idempotency_key,
-                       options, run_at, created_at, failure, begin)),
+                       options, run_at, created_at, failure, begin, traced, traceparent, tracestate)),
          -- keys not seen before; sorted, so that concurrent batches do not deadlock
          keyed AS (INSERT INTO tasker.idempotency_keys (namespace, name, key, task_uuid, digest, created_at)
                    SELECT namespace, name, key, task_uuid, digest, created_at FROM given WHERE key IS NOT NULL ORDER BY 1, 2, 3
                    ON CONFLICT DO NOTHING RETURNING task_uuid),
          fresh AS (SELECT * FROM given g WHERE g.key IS NULL OR g.task_uuid IN (SELECT task_uuid FROM keyed)),
-         made AS (INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, parent_correlation_id,
-                      initiator, source_system, reason, tags, idempotency_key, options, run_at, created_at, updated_at, completed_at, failure)
-                  SELECT task_uuid, template_id, state, priority, sampled, context::json, correlation_id, parent_correlation_id,
+         made AS (INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, traced, context, correlation_id, parent_correlation_id,
+                      initiator, source_system, reason, tags, idempotency_key, options, run_at, created_at, updated_at, completed_at, failure,
+                      traceparent, tracestate)
+                  SELECT task_uuid, template_id, state, priority, sampled, traced, context::json, correlation_id, parent_correlation_id,
                       initiator, source_system, reason, ARRAY (SELECT json_array_elements_text(tags::json)), idempotency_key,
-                      options::json, run_at, created_at, created_at, CASE WHEN begin = 3 THEN created_at END, failure::json
+                      options::json, run_at, created_at, created_at, CASE WHEN begin = 3 THEN created_at END, failure::json,
+                      traceparent, tracestate
                     FROM fresh),
+         counted AS (INSERT INTO tasker.task_counts (state, change)
+                     SELECT state, count(*) FROM fresh WHERE state < 8 GROUP BY state),
          -- where roots that are enqueued at once go
-         roots AS (SELECT * FROM unnest($23::int4[], $24::int2[], $25::int4[], $26::int4[]) AS r(template_id, priority, step_no, lane)),
+         roots AS (SELECT * FROM unnest($26::int4[], $27::int2[], $28::int4[], $29::int4[]) AS r(template_id, priority, step_no, lane)),
          -- every step and the join; those of a task that failed at once are cancelled
          graph AS (INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, lane, message_id, changed_at)
                    SELECT f.task_uuid, s.step_no, CASE WHEN f.begin = 3 THEN 8 WHEN r.lane IS NULL THEN 0 ELSE 1 END, s.waiting_on, 0,
@@ -100,20 +112,20 @@ statements! {
                      FROM fresh f JOIN tasker.template_steps s USING (template_id)
                      LEFT JOIN roots r ON r.template_id = s.template_id AND r.priority = f.priority AND r.step_no = s.step_no AND f.begin = 0
                    RETURNING task_uuid, step_no, lane, message_id),
-         queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled)
+         queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced)
                     SELECT g.lane, g.message_id, g.task_uuid, f.correlation_id, clock_timestamp(), g.step_no, 1, 0, 0, f.template_id,
-                           tasker.shard_of(g.task_uuid), f.priority, f.sampled
+                           tasker.shard_of(g.task_uuid), f.priority, f.sampled, f.traced
                       FROM graph g JOIN fresh f USING (task_uuid) WHERE g.lane IS NOT NULL
                     RETURNING 1),
          -- starts that a server makes, now in slices or later
-         spread AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled)
-                    SELECT tasker.shard_of(task_uuid), 20, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, priority, sampled
+         spread AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                    SELECT tasker.shard_of(task_uuid), 20, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, priority, sampled, traced
                       FROM fresh WHERE begin = 1
                     RETURNING 1),
-         later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled)
-                   SELECT tasker.shard_of(task_uuid), run_at, task_uuid, correlation_id, 0, 0, 0, 0, template_id, priority, sampled
+         later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                   SELECT tasker.shard_of(task_uuid), run_at, task_uuid, correlation_id, 0, 0, 0, 0, template_id, priority, sampled, traced
                      FROM fresh WHERE begin = 2),
-         woken AS (SELECT pg_notify('tasker_steps', '') WHERE $27 AND EXISTS (SELECT 1 FROM queued)
+         woken AS (SELECT pg_notify('tasker_steps', '') WHERE $30 AND EXISTS (SELECT 1 FROM queued)
                    UNION ALL SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM spread))
          -- what nobody reads is not run: this reads the notification
          SELECT f.task_uuid FROM fresh f JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
@@ -150,6 +162,63 @@ impl Begin {
 /// their uuids; a task that is not among them has a key that was seen before. `notify` wakes the workers.
 /// `roots` has those of every template and priority among tasks that begin now.
 pub async fn accept(
+    connection: &mut PgConnection,
+    tasks: &[NewTask],
+    roots: &[Root],
+    notify: bool,
+) -> Result<Vec<Uuid>> {
+    let stored = insert(connection, tasks, roots, notify).await?;
+    sent(tasks, roots, &stored)
+        .into_iter()
+        .for_each(Moved::record);
+    Ok(stored)
+}
+
+/// The same as part of a transaction.
+pub async fn accept_within(
+    transaction: &mut Transaction<'_>,
+    tasks: &[NewTask],
+    roots: &[Root],
+    notify: bool,
+) -> Result<Vec<Uuid>> {
+    let stored = insert(transaction, tasks, roots, notify).await?;
+    for moved in sent(tasks, roots, &stored) {
+        transaction.moved(moved);
+    }
+    Ok(stored)
+}
+
+/// The first messages of the tasks that were stored.
+fn sent(tasks: &[NewTask], roots: &[Root], stored: &[Uuid]) -> [Moved; 2] {
+    let stored: FxHashSet<&Uuid> = stored.iter().collect();
+    let mut width: FxHashMap<(i32, i16), usize> = FxHashMap::default();
+    for root in roots {
+        *width.entry((root.template_id, root.priority)).or_default() += 1;
+    }
+    let (mut steps, mut starts, mut recent) = (0, 0, None);
+    for task in tasks.iter().filter(|task| stored.contains(&task.task_uuid)) {
+        match task.begin {
+            Begin::Now => {
+                let key = (task.template_id, task.priority);
+                steps += width.get(&key).copied().unwrap_or_default();
+            }
+            Begin::Spread => starts += 1,
+            Begin::At(_) | Begin::Failed => continue,
+        }
+        recent = Some(Correlation {
+            id: task.correlation_id,
+            sampled: task.sampled,
+        });
+    }
+    [(Queue::Steps, steps), (Queue::Results, starts)].map(|(queue, messages)| Moved {
+        operation: Operation::Send,
+        queue,
+        messages,
+        recent,
+    })
+}
+
+async fn insert(
     connection: &mut PgConnection,
     tasks: &[NewTask],
     roots: &[Root],
@@ -193,6 +262,9 @@ pub async fn accept(
         .bind(tasks.iter().map(|t| t.created_at).collect::<Vec<_>>())
         .bind(column(|t| t.failure.as_deref()))
         .bind(tasks.iter().map(|t| t.begin.code()).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|t| t.traced).collect::<Vec<_>>())
+        .bind(column(|t| t.traceparent.as_deref()))
+        .bind(column(|t| t.tracestate.as_deref()))
         .bind(roots.iter().map(|r| r.template_id).collect::<Vec<_>>())
         .bind(roots.iter().map(|r| r.priority).collect::<Vec<_>>())
         .bind(roots.iter().map(|r| r.step_no).collect::<Vec<_>>())

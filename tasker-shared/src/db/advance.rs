@@ -3,11 +3,14 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use super::effects::{self, Effects};
 use super::{Error, Result, statements};
+use crate::metrics::Correlation;
+use crate::metrics::messaging::{self, Queue};
 use crate::plan::advance::Advance;
 use crate::plan::{Kind, Message};
 
@@ -18,24 +21,21 @@ pub struct Received {
     pub sent_at: DateTime<Utc>,
 }
 
-/// What an advance did.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Effect {
-    pub task_uuid: Uuid,
-    pub step_no: i32,
-    /// The state of the step after it; of the join, where the task came to its end.
-    pub state: i16,
-    /// The task's state where it came to its end.
-    pub task_state: Option<i16>,
+/// What was read of some shards.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    pub received: Vec<Received>,
+    /// Shard and id of messages of a kind that this version does not know: a newer one's, which stay for it.
+    pub unknown: Vec<(i16, i64)>,
 }
 
 statements! {
-    READ, "list_messages" =
+    READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
-                r.priority, r.sampled, r.progress, r.retry_after_ms, r.control, r.sent_at
+                r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control, r.sent_at
            FROM unnest($1::int2[], $2::int8[]) AS s(shard, behind),
                 LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
-    APPLY, "advance_graphs" =
+    APPLY, "advance_graphs", [Delete Results, Send Steps] =
         "WITH
          -- shards that are still this server's; where they have moved on, nothing happens
          mine AS (SELECT array_agg(shard) AS shards FROM tasker.shards WHERE owner = $1 AND until > now()),
@@ -55,17 +55,17 @@ statements! {
                      FROM gone g
                     WHERE g.becomes IS NOT NULL AND s.task_uuid = g.task_uuid AND s.step_no = g.step_no
                       AND s.attempt = g.attempt AND s.state = g.expected
-                   RETURNING s.task_uuid, s.step_no, s.state, s.attempt, s.message_id, s.due_at, s.tries, s.lost, g.correlation_id, g.template_id, g.priority,
-                             g.sampled, g.shard, g.to_lane, g.bad, g.lo, g.hi, g.next, g.blocks),
+                   RETURNING g.id, s.task_uuid, s.step_no, s.state, s.attempt, s.message_id, s.due_at, s.tries, s.lost, g.correlation_id, g.template_id, g.priority,
+                             g.sampled, g.traced, g.shard, g.to_lane, g.bad, g.lo, g.hi, g.next, g.blocks),
          -- parents whose children are told now
-         fired AS (SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, shard, bad, lo, hi, next, blocks FROM ended WHERE hi >= lo
+         fired AS (SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, traced, shard, bad, lo, hi, next, blocks FROM ended WHERE hi >= lo
                    UNION ALL
-                   SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, shard, bad, lo, hi, next, blocks FROM gone WHERE becomes IS NULL),
-         -- each child once, however many of its parents ended; the start is nobody's parent
+                   SELECT task_uuid, step_no, correlation_id, template_id, priority, sampled, traced, shard, bad, lo, hi, next, blocks FROM gone WHERE becomes IS NULL),
+         -- each child once, however many of its parents ended and whatever versions carried their flags; the start is nobody's parent
          lowered AS (SELECT f.task_uuid, c.number, c.lane, count(*) FILTER (WHERE f.step_no > 0) AS n, count(*) FILTER (WHERE f.bad) AS bad,
-                            f.correlation_id, f.template_id, f.priority, f.sampled, f.shard, f.blocks
+                            f.correlation_id, f.template_id, f.priority, bool_or(f.sampled) AS sampled, bool_or(f.traced) AS traced, f.shard, f.blocks
                        FROM fired f, LATERAL unnest(($15::int4[])[f.lo:f.hi], ($16::int4[])[f.lo:f.hi]) AS c(number, lane)
-                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.sampled, f.shard, f.blocks),
+                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks),
          -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task
          moved AS (UPDATE tasker.steps s
                       SET waiting_on = s.waiting_on - l.n, failed = s.failed + l.bad,
@@ -79,92 +79,120 @@ statements! {
                      FROM lowered l
                     WHERE s.task_uuid = l.task_uuid AND s.step_no = l.number
                    RETURNING s.task_uuid, s.step_no, s.state, s.waiting_on, s.failed, s.attempt, s.tries, s.lost, s.lane, s.message_id,
-                             l.correlation_id, l.template_id, l.priority, l.sampled, l.shard, l.blocks),
-         queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled)
-                    SELECT lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled
+                             l.correlation_id, l.template_id, l.priority, l.sampled, l.traced, l.shard, l.blocks),
+         queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced)
+                    SELECT lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced
                       FROM moved WHERE state = 1
                     UNION ALL
-                    SELECT to_lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled
+                    SELECT to_lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced
                       FROM ended WHERE state = 1
-                    RETURNING task_uuid, step_no),
+                    RETURNING task_uuid, step_no, attempt),
          -- the rest of a wide fan-out, and what a skipped step's children are to be told
-         again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled)
-                   SELECT shard, CASE WHEN bad THEN 21 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, next, priority, sampled
+         again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled, traced)
+                   SELECT shard, CASE WHEN bad THEN 21 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, next, priority, sampled, traced
                      FROM fired WHERE next IS NOT NULL
                    UNION ALL
-                   SELECT shard, 21, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, 0, priority, sampled
-                     FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0),
-         later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled)
-                   SELECT shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled
+                   SELECT shard, 21, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, 0, priority, sampled, traced
+                     FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0
+                   RETURNING 1),
+         later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                   SELECT shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced
                      FROM ended WHERE state = 5),
          started AS (UPDATE tasker.tasks t SET state = 3, updated_at = now()
-                       FROM fired f WHERE f.step_no = 0 AND t.task_uuid = f.task_uuid AND t.state = 0),
+                       FROM fired f WHERE f.step_no = 0 AND t.task_uuid = f.task_uuid AND t.state = 0
+                     RETURNING t.task_uuid, t.state, t.created_at),
          finished AS (UPDATE tasker.tasks t
                          SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
                              completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END
                         FROM moved m
                        WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = m.task_uuid AND t.state = 3
-                      RETURNING t.task_uuid, m.step_no, m.state, t.state AS task_state),
+                      RETURNING t.task_uuid, t.state, t.created_at),
+         counted AS (INSERT INTO tasker.task_counts (state, change)
+                     SELECT c.state, c.change
+                       FROM (SELECT (SELECT count(*) FROM started) AS began, (SELECT count(*) FROM finished) AS ended,
+                                    (SELECT count(*) FROM finished WHERE state = 7) AS stuck) n,
+                            LATERAL (VALUES (0, -n.began), (3, n.began - n.ended), (7, n.stuck)) AS c(state, change)
+                      WHERE c.change <> 0),
          woken AS (SELECT pg_notify('tasker_steps', '') WHERE $17 AND EXISTS (SELECT 1 FROM queued))
-         SELECT task_uuid, step_no, state, NULL::int2 AS task_state FROM ended
-         UNION ALL SELECT task_uuid, step_no, 1::int2, NULL FROM queued
-         UNION ALL SELECT task_uuid, step_no, state, task_state FROM finished
-         -- what nobody reads is not run: this reads the notification
-         UNION ALL SELECT $1, 0, 0::int2, NULL FROM (SELECT count(*) AS n FROM woken) w WHERE w.n < 0";
+         -- the messages that are gone, those of them that changed their step, and how many were sent; what nobody
+         -- reads is not run: this reads the notification
+         SELECT 0 AS what, NULL::uuid AS task_uuid, NULL::int4 AS step_no, NULL::int4 AS attempt, NULL::int2 AS state, NULL::float8 AS age_ms,
+                (SELECT array_agg(id) FROM gone) AS gone, (SELECT array_agg(id) FROM ended) AS changed, (SELECT count(*) FROM again) AS told
+           FROM (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0
+         UNION ALL SELECT 1, task_uuid, step_no, attempt, NULL, NULL, NULL, NULL, NULL FROM queued
+         UNION ALL SELECT 2, task_uuid, step_no, NULL, state, NULL, NULL, NULL, NULL FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0
+         UNION ALL SELECT 3, task_uuid, NULL, NULL, state, (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8, NULL, NULL, NULL
+                     FROM (SELECT * FROM started UNION ALL SELECT * FROM finished) t";
 }
 
-impl FromRow<'_, PgRow> for Received {
-    fn from_row(row: &PgRow) -> sqlx::Result<Received> {
-        let kind: i16 = row.try_get("kind")?;
-        let unknown = || {
-            sqlx::Error::Decode(
-                format!("a message has kind {kind}, which this version does not know").into(),
-            )
-        };
-        Ok(Received {
-            sent_at: row.try_get("sent_at")?,
-            message: Message {
-                shard: row.try_get("shard")?,
-                id: row.try_get("id")?,
-                kind: Kind::from_i16(kind).ok_or_else(unknown)?,
-                task_uuid: row.try_get("task_uuid")?,
-                correlation_id: row.try_get("correlation_id")?,
-                step_no: row.try_get("step_no")?,
-                attempt: row.try_get("attempt")?,
-                tries: row.try_get("tries")?,
-                lost: row.try_get("lost")?,
-                template_id: row.try_get("template_id")?,
-                priority: row.try_get("priority")?,
-                sampled: row.try_get("sampled")?,
-                progress: row.try_get("progress")?,
-                retry_after_ms: row.try_get("retry_after_ms")?,
-                control: row.try_get("control")?,
-            },
-        })
-    }
+/// The message of a row; `None` where its kind is not known.
+fn read(row: &PgRow) -> sqlx::Result<Option<Received>> {
+    let Some(kind) = Kind::from_i16(row.try_get("kind")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Received {
+        sent_at: row.try_get("sent_at")?,
+        message: Message {
+            shard: row.try_get("shard")?,
+            id: row.try_get("id")?,
+            kind,
+            task_uuid: row.try_get("task_uuid")?,
+            correlation_id: row.try_get("correlation_id")?,
+            step_no: row.try_get("step_no")?,
+            attempt: row.try_get("attempt")?,
+            tries: row.try_get("tries")?,
+            lost: row.try_get("lost")?,
+            template_id: row.try_get("template_id")?,
+            priority: row.try_get("priority")?,
+            sampled: row.try_get("sampled")?,
+            traced: row.try_get("traced")?,
+            progress: row.try_get("progress")?,
+            retry_after_ms: row.try_get("retry_after_ms")?,
+            control: row.try_get("control")?,
+        },
+    }))
 }
 
-/// The messages of some shards behind the given ids, up to `most` a shard, each shard's in their order.
+/// The messages of some shards behind the given ids, up to `most` a shard, each shard's in their order. They
+/// count as received when they are applied: until then the same ones may be read again.
 pub async fn list_messages(
     connection: &mut PgConnection,
     shards: &[(i16, i64)],
     most: i64,
-) -> Result<Vec<Received>> {
-    let query = sqlx::query_as(READ.sql)
+) -> Result<Listed> {
+    let query = sqlx::query(READ.sql)
         .bind(shards.iter().map(|s| s.0).collect::<Vec<_>>())
         .bind(shards.iter().map(|s| s.1).collect::<Vec<_>>())
         .bind(most);
-    READ.run(query.fetch_all(connection)).await
+    let rows = READ.run(query.fetch_all(connection)).await?;
+    let wrong = |source| Error::new(READ.name, source);
+    let mut listed = Listed::default();
+    for row in &rows {
+        match read(row).map_err(wrong)? {
+            Some(received) => listed.received.push(received),
+            None => {
+                let at = |row: &PgRow| Ok((row.try_get("shard")?, row.try_get("id")?));
+                listed.unknown.push(at(row).map_err(wrong)?);
+            }
+        }
+    }
+    if !listed.unknown.is_empty() {
+        tracing::warn!(
+            messages = listed.unknown.len(),
+            "messages of a kind that this version does not know: a newer server has to take them"
+        );
+    }
+    Ok(listed)
 }
 
 /// Applies a plan for `server`, as far as the shards are still its own and the deliveries current, and
-/// returns what became of steps and tasks. `notify` wakes the workers.
+/// returns what came of it. `notify` wakes the workers.
 pub async fn apply(
     connection: &mut PgConnection,
     server: Uuid,
     plan: &Advance,
     notify: bool,
-) -> Result<Vec<Effect>> {
+) -> Result<Effects> {
     let moves = &plan.moves;
     let int = |n: usize| {
         i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
@@ -177,7 +205,7 @@ pub async fn apply(
         .iter()
         .map(|m| int(m.children.end))
         .collect::<Result<Vec<_>>>()?;
-    let query = sqlx::query_as(APPLY.sql)
+    let query = sqlx::query(APPLY.sql)
         .bind(server)
         .bind(moves.iter().map(|m| m.message.shard).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
@@ -213,5 +241,18 @@ pub async fn apply(
         .bind(plan.children.iter().map(|c| c.number).collect::<Vec<_>>())
         .bind(plan.children.iter().map(|c| c.lane).collect::<Vec<_>>())
         .bind(notify);
-    APPLY.run(query.fetch_all(connection)).await
+    let rows = APPLY.run(query.fetch_all(connection)).await?;
+    let (effects, told) = effects::read(APPLY.name, plan, &rows)?;
+    record(plan, &effects, told);
+    Ok(effects)
+}
+
+/// Counts the messages that an advance moved; `told` went back to `results`.
+fn record(plan: &Advance, effects: &Effects, told: u64) {
+    let recent = plan.moves.last().map(|m| Correlation::from(&m.message));
+    let taken = effects.taken.len() as u64;
+    messaging::received(Queue::Results, taken, recent);
+    messaging::deleted(Queue::Results, taken, recent);
+    messaging::sent(Queue::Results, told, recent);
+    messaging::sent(Queue::Steps, effects.enqueued.len() as u64, recent);
 }

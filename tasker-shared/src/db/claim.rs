@@ -5,7 +5,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::pool::Pool;
 use super::{Result, statements};
+use crate::metrics::Correlation;
+use crate::metrics::messaging::{self, Queue};
 
 /// Steps with more parents than this come without their parents' results, which are read apart.
 pub const PARENTS_WITH_CLAIM: i32 = 64;
@@ -30,17 +33,30 @@ pub struct Claimed {
     pub tries: i32,
     pub template_id: i32,
     pub sampled: bool,
+    pub traced: bool,
     pub enqueued_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
     /// JSON text.
     pub context: String,
+    /// What the caller's W3C trace context said beside the trace.
+    pub tracestate: Option<String>,
     /// The parents whose results come with the claim, and the results as JSON text.
     pub parents: Option<Vec<i32>>,
     pub results: Option<Vec<Option<String>>>,
 }
 
+impl Claimed {
+    /// The task's correlation id as metrics take it.
+    pub fn correlation(&self) -> Correlation {
+        Correlation {
+            id: self.correlation_id,
+            sampled: self.sampled,
+        }
+    }
+}
+
 statements! {
-    CLAIM, "claim_steps" =
+    CLAIM, "claim_steps", [Receive Steps] =
         "WITH
          -- losing a claim in a crash is a redelivery, not a loss
          lazily AS (SELECT set_config('synchronous_commit', 'off', true)),
@@ -52,8 +68,8 @@ statements! {
                               LATERAL (SELECT ctid FROM tasker.ready
                                         WHERE lane = t.lane AND id > t.behind AND worker IS NULL
                                         ORDER BY id LIMIT t.most FOR UPDATE SKIP LOCKED) r LIMIT $6))
-                     RETURNING lane, id, task_uuid, correlation_id, step_no, attempt, tries, template_id, sampled, enqueued_at, claimed_at)
-         SELECT c.*, t.context::text AS context, p.parents, p.results
+                     RETURNING lane, id, task_uuid, correlation_id, step_no, attempt, tries, template_id, sampled, traced, enqueued_at, claimed_at)
+         SELECT c.*, t.context::text AS context, t.tracestate, p.parents, p.results
            FROM claimed c
            JOIN tasker.tasks t USING (task_uuid)
            JOIN tasker.template_steps s ON s.template_id = c.template_id AND s.step_no = c.step_no
@@ -83,13 +99,18 @@ pub async fn claim(
         .bind(takes.iter().map(|t| t.most).collect::<Vec<_>>())
         .bind(PARENTS_WITH_CLAIM)
         .bind(most);
-    CLAIM.run(query.fetch_all(connection)).await
+    let claimed: Vec<Claimed> = CLAIM.run(query.fetch_all(connection)).await?;
+    let recent = claimed.last().map(Claimed::correlation);
+    let again = claimed.iter().filter(|step| step.attempt > 1).count();
+    messaging::received(Queue::Steps, claimed.len() as u64, recent);
+    messaging::redelivered(Queue::Steps, again as u64, recent);
+    Ok(claimed)
 }
 
 /// The successful results of some steps of a task, by number, as JSON text. `Err(bytes)` where together
 /// they are larger than `limit_bytes`; nothing is read then.
 pub async fn results(
-    pool: &sqlx::PgPool,
+    pool: &Pool,
     task_uuid: Uuid,
     numbers: &[i32],
     limit_bytes: usize,

@@ -1,6 +1,11 @@
-//! The door of the database: how a statement is declared, run and named in errors.
+//! The door of the database: how a statement is declared, run, measured and named in errors.
 
 use std::future::Future;
+use std::time::{Duration, Instant};
+
+use super::pool;
+use crate::metrics::messaging::{Operation, Queue};
+use crate::metrics::{database, messaging};
 
 /// A statement of the project: its text and the name of what it does, a closed set.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +14,8 @@ pub struct Statement {
     pub name: &'static str,
     /// Its text, parameters as `$1`.
     pub sql: &'static str,
+    /// What it does to queues.
+    pub calls: &'static [(Operation, Queue)],
 }
 
 /// A statement that failed, with the operation that ran it.
@@ -23,12 +30,27 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Statement {
-    /// Runs `query`, which must be this statement's, and names the operation where it fails.
+    /// Runs `query`, which must be this statement's, and names the operation where it fails. How long the
+    /// pool took to give a connection is not the statement's time.
     pub async fn run<T>(
         &self,
         query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
     ) -> Result<T> {
-        query.await.map_err(|source| Error::new(self.name, source))
+        let began = Instant::now();
+        let (result, waited) = pool::apart_from_waiting(query).await;
+        self.record(result.is_ok(), began.elapsed().saturating_sub(waited));
+        result.map_err(|source| Error::new(self.name, source))
+    }
+
+    fn record(&self, ok: bool, took: Duration) {
+        database::query(self.name, ok, took);
+        for &(operation, queue) in self.calls {
+            if ok {
+                messaging::call_took(queue, operation, took);
+            } else {
+                messaging::failed(queue, operation);
+            }
+        }
     }
 }
 
@@ -71,11 +93,19 @@ impl Error {
     }
 }
 
-/// Declares the statements of a room: constants, and `STATEMENTS` with all of them.
+/// Declares the statements of a room: constants, and `STATEMENTS` with all of them. What a statement does to
+/// queues stands behind its name, as `[Delete Steps, Send Results]`.
 macro_rules! statements {
-    ($($(#[$doc:meta])* $constant:ident, $name:literal = $sql:expr;)+) => {
+    ($($(#[$doc:meta])* $constant:ident, $name:literal $(, [$($operation:ident $queue:ident),+])? = $sql:expr;)+) => {
         $($(#[$doc])* const $constant: $crate::db::Statement =
-            $crate::db::Statement { name: $name, sql: $sql };)+
+            $crate::db::Statement {
+                name: $name,
+                sql: $sql,
+                calls: &[$($((
+                    $crate::metrics::messaging::Operation::$operation,
+                    $crate::metrics::messaging::Queue::$queue,
+                )),+)?],
+            };)+
         #[cfg(test)]
         pub(in crate::db) const STATEMENTS: &[&$crate::db::Statement] = &[$(&$constant),+];
     };

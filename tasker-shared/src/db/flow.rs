@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::accept::{self, Begin, NewTask, Root};
 use super::claim::{self, Claimed, Take};
-use super::pool::Target;
+use super::pool::{Pool, Target};
 use super::submit::{self, Ended};
 use super::workers::{self, Registration};
-use super::{advance, controls, delayed, lanes, shards, templates};
+use super::{Transaction, advance, controls, delayed, lanes, shards, templates};
 use crate::blueprints::Blueprints;
 use crate::embedded::Temporary;
 use crate::ids;
 use crate::plan::advance::{Rules, plan};
-use crate::plan::{Blueprint, Kind, Outcome, Route, intervene};
+use crate::plan::{Blueprint, Kind, Message, Outcome, Route, intervene};
 use crate::state::step::StepState;
 use crate::state::task::TaskState;
 use crate::template::{self, Limits};
@@ -29,7 +29,7 @@ use crate::template::{self, Limits};
 struct World {
     _postgres: Temporary,
     target: Target,
-    pool: PgPool,
+    pool: Pool,
     connection: PgConnection,
     server: Uuid,
     worker: Uuid,
@@ -79,7 +79,9 @@ impl World {
     async fn template(&mut self, name: &str, steps: &str) -> Arc<Blueprint> {
         let source = format!("name: {name}\nnamespace_name: n\nversion: 1.0.0\nsteps:\n{steps}");
         let template = template::parse(&source, "t.yaml", &Limits::default()).unwrap();
-        let mut transaction = self.connection.begin().await.unwrap();
+        let mut transaction = Transaction::begin(&mut self.connection, "test")
+            .await
+            .unwrap();
         let id = templates::insert(&mut transaction, &template, &source)
             .await
             .unwrap()
@@ -112,9 +114,12 @@ impl World {
             name: blueprint.template.name.clone(),
             priority: 0,
             sampled: false,
+            traced: false,
             context: r#"{"n": 1.50}"#.into(),
             correlation_id: Uuid::now_v7(),
             parent_correlation_id: None,
+            traceparent: None,
+            tracestate: None,
             initiator: None,
             source_system: None,
             reason: None,
@@ -184,6 +189,7 @@ impl World {
             lane: step.lane,
             id: step.id,
             attempt: step.attempt,
+            correlation: step.correlation(),
             outcome,
             started_at: Some(Utc::now()),
             finished_at: Utc::now(),
@@ -204,9 +210,10 @@ impl World {
             shards::renew(&self.pool, self.server, "test")
                 .await
                 .unwrap();
-            let received = advance::list_messages(&mut self.connection, &all, 1000)
+            let listed = advance::list_messages(&mut self.connection, &all, 1000)
                 .await
                 .unwrap();
+            let received = listed.received;
             if received.is_empty() {
                 return passes;
             }
@@ -255,10 +262,13 @@ impl World {
         action: intervene::Action,
     ) -> Result<(), intervene::Refused> {
         let route = self.route(blueprint, 0).await;
-        let mut transaction = self.connection.begin().await.unwrap();
+        let message = control(task);
+        let mut transaction = Transaction::begin(&mut self.connection, "test")
+            .await
+            .unwrap();
         let snapshot = controls::lock(&mut transaction, task).await.unwrap();
         let plan = intervene::plan(&snapshot, blueprint, &action)?;
-        controls::intervene(&mut transaction, task, &snapshot, &plan, &route)
+        controls::intervene(&mut transaction, &message, &snapshot, &plan, &route)
             .await
             .unwrap();
         transaction.commit().await.unwrap();
@@ -286,5 +296,27 @@ impl World {
         for table in ["ready", "results", "delayed"] {
             assert_eq!(self.count(table).await, 0, "{table} is not empty");
         }
+    }
+}
+
+/// A person's wish for a task, as it would be read.
+fn control(task_uuid: Uuid) -> Message {
+    Message {
+        shard: ids::shard_of(task_uuid),
+        id: 0,
+        kind: Kind::Control,
+        task_uuid,
+        correlation_id: Uuid::now_v7(),
+        step_no: 0,
+        attempt: 0,
+        tries: 0,
+        lost: 0,
+        template_id: 0,
+        priority: 0,
+        sampled: false,
+        traced: false,
+        progress: 0,
+        retry_after_ms: None,
+        control: None,
     }
 }

@@ -1,7 +1,6 @@
 //! Lanes: what a step is enqueued in and a worker claims from.
 
-use sqlx::postgres::PgPool;
-
+use super::pool::Pool;
 use super::{Result, statements};
 
 /// What makes a lane: work of one namespace, handler, priority and target.
@@ -46,7 +45,7 @@ statements! {
 }
 
 /// The ids of the lanes with these keys, in their order; lanes that are new are made and announced.
-pub async fn ensure(pool: &PgPool, keys: &[LaneKey]) -> Result<Vec<i32>> {
+pub async fn ensure(pool: &Pool, keys: &[LaneKey]) -> Result<Vec<i32>> {
     let found = find(pool, keys).await?;
     if let Some(lanes) = in_order(keys, &found) {
         return Ok(lanes);
@@ -63,14 +62,14 @@ pub async fn ensure(pool: &PgPool, keys: &[LaneKey]) -> Result<Vec<i32>> {
 }
 
 /// The lanes that a worker with these handlers serves, highest priority first; no namespaces means all.
-pub async fn list(pool: &PgPool, callables: &[String], namespaces: &[String]) -> Result<Vec<Lane>> {
+pub async fn list(pool: &Pool, callables: &[String], namespaces: &[String]) -> Result<Vec<Lane>> {
     let query = sqlx::query_as(LIST.sql).bind(callables).bind(namespaces);
     LIST.run(query.fetch_all(pool)).await
 }
 
 type Found = std::collections::HashMap<LaneKey, i32>;
 
-async fn find(pool: &PgPool, keys: &[LaneKey]) -> Result<Found> {
+async fn find(pool: &Pool, keys: &[LaneKey]) -> Result<Found> {
     let (namespaces, callables, priorities, targets) = columns(keys);
     let query = sqlx::query_as::<_, (i32, String, String, i16, String)>(FIND.sql)
         .bind(namespaces)

@@ -9,6 +9,11 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::{Error, Result};
 
+mod measured;
+
+pub use measured::Pool;
+pub(super) use measured::apart_from_waiting;
+
 /// A connection unused for so long may have died meanwhile: a database takes longer than that to restart.
 const REST: Duration = Duration::from_secs(1);
 
@@ -78,7 +83,12 @@ impl Target {
     /// A pool of at most `connections`, opened as they are needed, not tested before each use but after a rest: when
     /// the database has been away, whoever asks next gets none of the dead ones. Its statements reach rows by
     /// key, so one plan serves every call.
-    pub fn pool(&self, connections: u32) -> PgPool {
+    pub fn pool(&self, connections: u32) -> Pool {
+        Pool::new("general", self.unmeasured_pool(connections))
+    }
+
+    /// The same as the library has it.
+    pub(super) fn unmeasured_pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(self.connect_timeout)

@@ -1,8 +1,8 @@
 //! Reading how much waits in the queues. Nothing here changes anything.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgPool;
 
+use super::pool::Pool;
 use super::{Result, statements};
 
 /// A queue is counted up to this many messages.
@@ -31,7 +31,7 @@ statements! {
 }
 
 /// How much waits.
-pub async fn depth(pool: &PgPool) -> Result<Depth> {
+pub async fn depth(pool: &Pool) -> Result<Depth> {
     DEPTH
         .run(sqlx::query_as(DEPTH.sql).bind(COUNTED).fetch_one(pool))
         .await

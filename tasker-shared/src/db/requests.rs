@@ -1,10 +1,12 @@
 //! Submissions made by `tasker.submit_task` inside a user's own transaction, until their tasks are made.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::transaction::{Moved, Transaction};
 use super::{Result, statements};
+use crate::metrics::Correlation;
+use crate::metrics::messaging::{Operation, Queue};
 
 /// A submission. Its idempotency key, where it has one, is recorded already.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -28,7 +30,7 @@ pub struct Request {
 }
 
 statements! {
-    TAKE, "take_requests" =
+    TAKE, "take_requests", [Receive Requests, Delete Requests] =
         "DELETE FROM tasker.requests
           WHERE id = ANY (ARRAY (SELECT id FROM tasker.requests ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
          RETURNING id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
@@ -37,7 +39,21 @@ statements! {
 
 /// Takes up to `most` submissions; they are gone when the transaction that this runs in commits, which
 /// must therefore be the one that makes their tasks.
-pub async fn take(connection: &mut PgConnection, most: i64) -> Result<Vec<Request>> {
+pub async fn take(transaction: &mut Transaction<'_>, most: i64) -> Result<Vec<Request>> {
     let query = sqlx::query_as(TAKE.sql).bind(most);
-    TAKE.run(query.fetch_all(connection)).await
+    let requests: Vec<Request> = TAKE.run(query.fetch_all(&mut **transaction)).await?;
+    let recent = requests.last().map(|request| Correlation {
+        id: request.correlation_id,
+        sampled: false,
+    });
+    // Users' own transactions put them there; no process of ours sees them any earlier than this.
+    for operation in [Operation::Send, Operation::Receive, Operation::Delete] {
+        transaction.moved(Moved {
+            operation,
+            queue: Queue::Requests,
+            messages: requests.len(),
+            recent,
+        });
+    }
+    Ok(requests)
 }

@@ -1,9 +1,9 @@
 //! Servers and the shards they own. A server holds a shard for five seconds at a time and renews well
 //! before; whoever finds one free may take it.
 
-use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
+use super::pool::Pool;
 use super::{Result, statements};
 
 /// A shard as one server sees it.
@@ -44,7 +44,7 @@ statements! {
 }
 
 /// Says that `server` is alive, renews the shards it holds, and tells the state of all.
-pub async fn renew(pool: &PgPool, server: Uuid, name: &str) -> Result<Vec<Shard>> {
+pub async fn renew(pool: &Pool, server: Uuid, name: &str) -> Result<Vec<Shard>> {
     let query = sqlx::query_as(RENEW.sql)
         .bind(server)
         .bind(name)
@@ -53,26 +53,26 @@ pub async fn renew(pool: &PgPool, server: Uuid, name: &str) -> Result<Vec<Shard>
 }
 
 /// How many other servers are alive.
-pub async fn count_others(pool: &PgPool, server: Uuid) -> Result<i64> {
+pub async fn count_others(pool: &Pool, server: Uuid) -> Result<i64> {
     COUNT
         .run(sqlx::query_scalar(COUNT.sql).bind(server).fetch_one(pool))
         .await
 }
 
 /// Takes up to `most` free shards.
-pub async fn take(pool: &PgPool, server: Uuid, most: i64) -> Result<Vec<Shard>> {
+pub async fn take(pool: &Pool, server: Uuid, most: i64) -> Result<Vec<Shard>> {
     let query = sqlx::query_as(TAKE.sql).bind(server).bind(most);
     TAKE.run(query.fetch_all(pool)).await
 }
 
 /// Gives shards back for others to take.
-pub async fn release(pool: &PgPool, server: Uuid, shards: &[i16]) -> Result<()> {
+pub async fn release(pool: &Pool, server: Uuid, shards: &[i16]) -> Result<()> {
     let query = sqlx::query(RELEASE.sql).bind(server).bind(shards);
     RELEASE.run(query.execute(pool)).await.map(drop)
 }
 
 /// Gives back everything: the server stops.
-pub async fn leave(pool: &PgPool, server: Uuid) -> Result<()> {
+pub async fn leave(pool: &Pool, server: Uuid) -> Result<()> {
     LEAVE
         .run(sqlx::query(LEAVE.sql).bind(server).execute(pool))
         .await

@@ -1,10 +1,11 @@
 //! Reading steps with what is known of their messages and attempts. Nothing here changes anything.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use super::pool::Pool;
 use super::task_views::step_state;
 use super::{Result, statements};
 use crate::plan::Outcome;
@@ -89,7 +90,7 @@ statements! {
 
 /// A task's steps from number `first` to `last`, with their results where asked for.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     task_uuid: Uuid,
     first: i32,
     last: i32,
@@ -105,7 +106,7 @@ pub async fn list(
 
 /// What the steps from number `first` to `last` ended well with, by number, as JSON text.
 pub async fn list_results(
-    pool: &PgPool,
+    pool: &Pool,
     task_uuid: Uuid,
     first: i32,
     last: i32,
@@ -119,7 +120,7 @@ pub async fn list_results(
 
 /// The attempts of a step that have ended, the last one first, at most `most`.
 pub async fn list_attempts(
-    pool: &PgPool,
+    pool: &Pool,
     task_uuid: Uuid,
     step_no: i32,
     most: i64,

@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Result, statements};
+use crate::metrics::Correlation;
+use crate::metrics::messaging::{self, Queue};
 use crate::plan::Outcome;
 
 /// The end of an attempt.
@@ -14,6 +16,8 @@ pub struct Ended {
     pub lane: i32,
     pub id: i64,
     pub attempt: i32,
+    /// The task's.
+    pub correlation: Correlation,
     pub outcome: Outcome,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: DateTime<Utc>,
@@ -25,7 +29,7 @@ pub struct Ended {
 }
 
 statements! {
-    SUBMIT, "submit_results" =
+    SUBMIT, "submit_results", [Delete Steps, Send Results] =
         "WITH
          -- the claimed steps, gone; one that was taken away is not ours any more, so its result goes nowhere
          gone AS (DELETE FROM tasker.ready r
@@ -35,8 +39,8 @@ statements! {
                   RETURNING r.*, e.outcome, e.started_at, e.finished_at, e.result, e.error, e.retry_after_ms),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result, error)
                      SELECT task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result::json, error::json FROM gone),
-         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled)
-                  SELECT shard, outcome, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled FROM gone),
+         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced)
+                  SELECT shard, outcome, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced FROM gone),
          woken AS (SELECT pg_notify('tasker_results', '') WHERE $11 AND EXISTS (SELECT 1 FROM gone))
          -- what nobody reads is not run: this reads the notification
          SELECT g.lane, g.id FROM gone g JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
@@ -67,5 +71,9 @@ pub async fn submit(
         .bind(ended.iter().map(|e| e.error.as_deref()).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.retry_after_ms).collect::<Vec<_>>())
         .bind(notify);
-    SUBMIT.run(query.fetch_all(connection)).await
+    let counted: Vec<(i32, i64)> = SUBMIT.run(query.fetch_all(connection)).await?;
+    let recent = ended.last().map(|end| end.correlation);
+    messaging::deleted(Queue::Steps, counted.len() as u64, recent);
+    messaging::sent(Queue::Results, counted.len() as u64, recent);
+    Ok(counted)
 }

@@ -2,11 +2,12 @@
 //! Nothing here changes anything. Every statement bounds `task_uuid`, so that it meets the partitions it needs only.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use super::pool::Pool;
 use super::requests::Request;
 use super::{Result, statements};
 use crate::ids;
@@ -149,7 +150,7 @@ statements! {
 }
 
 /// The tasks of these uuids, the newest first; those that do not exist are left out.
-pub async fn get(pool: &PgPool, tasks: &[Uuid]) -> Result<Vec<TaskRow>> {
+pub async fn get(pool: &Pool, tasks: &[Uuid]) -> Result<Vec<TaskRow>> {
     let query = sqlx::query_as(GET.sql)
         .bind(tasks)
         .bind(lowest(tasks))
@@ -158,13 +159,13 @@ pub async fn get(pool: &PgPool, tasks: &[Uuid]) -> Result<Vec<TaskRow>> {
 }
 
 /// The task of this uuid.
-pub async fn find(pool: &PgPool, task_uuid: Uuid) -> Result<Option<TaskRow>> {
+pub async fn find(pool: &Pool, task_uuid: Uuid) -> Result<Option<TaskRow>> {
     Ok(get(pool, &[task_uuid]).await?.pop())
 }
 
 /// The templates of a namespace, of a name, or of both.
 pub async fn template_ids(
-    pool: &PgPool,
+    pool: &Pool,
     namespace: Option<&str>,
     name: Option<&str>,
 ) -> Result<Vec<i32>> {
@@ -175,13 +176,13 @@ pub async fn template_ids(
 }
 
 /// The submission of this uuid that is not a task yet.
-pub async fn find_request(pool: &PgPool, task_uuid: Uuid) -> Result<Option<Request>> {
+pub async fn find_request(pool: &Pool, task_uuid: Uuid) -> Result<Option<Request>> {
     let query = sqlx::query_as(FIND_REQUEST.sql).bind(task_uuid);
     FIND_REQUEST.run(query.fetch_optional(pool)).await
 }
 
 /// Counts the steps of tasks, given with how many steps their templates have; the join is left out.
-pub async fn count_steps(pool: &PgPool, tasks: &[(Uuid, i32)]) -> Result<Vec<Counted>> {
+pub async fn count_steps(pool: &Pool, tasks: &[(Uuid, i32)]) -> Result<Vec<Counted>> {
     let uuids: Vec<Uuid> = tasks.iter().map(|t| t.0).collect();
     let query = sqlx::query_as::<_, CountRow>(COUNT_STEPS.sql)
         .bind(&uuids)
@@ -214,7 +215,7 @@ pub async fn count_steps(pool: &PgPool, tasks: &[(Uuid, i32)]) -> Result<Vec<Cou
 /// The uuids of a list's tasks, the newest first: those older than `behind` where that is given, without the
 /// first `skipped`, at most `most`.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     filter: &Filter,
     behind: Option<Uuid>,
     skipped: i64,
@@ -232,7 +233,7 @@ pub async fn list(
 }
 
 /// How many tasks a list has, exactly up to [`COUNTED`]; `None` where it has more.
-pub async fn count(pool: &PgPool, filter: &Filter) -> Result<Option<i64>> {
+pub async fn count(pool: &Pool, filter: &Filter) -> Result<Option<i64>> {
     let statement = match (&filter.correlation_id, &filter.templates) {
         (Some(_), _) => COUNT_OF_CORRELATION,
         (None, Some(_)) => COUNT_OF_TEMPLATES,
@@ -244,7 +245,7 @@ pub async fn count(pool: &PgPool, filter: &Filter) -> Result<Option<i64>> {
 }
 
 /// How many tasks a list may have, as the planner sees it.
-pub async fn estimate(pool: &PgPool, filter: &Filter) -> Result<i64> {
+pub async fn estimate(pool: &Pool, filter: &Filter) -> Result<i64> {
     let query = bind_filter(sqlx::query_scalar(ESTIMATE.sql), filter, None);
     let plan: Json<serde_json::Value> = ESTIMATE.run(query.fetch_one(pool)).await?;
     let rows = plan

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 
+use super::pool::Pool;
 use super::{Error, Result, statements};
 use crate::graph::Graph;
 use crate::template::Template;
@@ -95,7 +95,7 @@ pub async fn insert(
 
 /// The template of that version.
 pub async fn find(
-    pool: &PgPool,
+    pool: &Pool,
     namespace: &str,
     name: &str,
     version: &str,
@@ -108,18 +108,18 @@ pub async fn find(
 }
 
 /// Templates by id; ids that do not exist are left out.
-pub async fn get(pool: &PgPool, ids: &[i32]) -> Result<Vec<Stored>> {
+pub async fn get(pool: &Pool, ids: &[i32]) -> Result<Vec<Stored>> {
     GET.run(sqlx::query_as(GET.sql).bind(ids).fetch_all(pool))
         .await
 }
 
 /// The ids and versions of one template's versions, in no order.
-pub async fn versions(pool: &PgPool, namespace: &str, name: &str) -> Result<Vec<(i32, String)>> {
+pub async fn versions(pool: &Pool, namespace: &str, name: &str) -> Result<Vec<(i32, String)>> {
     let query = sqlx::query_as(VERSIONS.sql).bind(namespace).bind(name);
     VERSIONS.run(query.fetch_all(pool)).await
 }
 
 /// Every template, by namespace and name, versions in the order they were stored.
-pub async fn list(pool: &PgPool) -> Result<Vec<Listed>> {
+pub async fn list(pool: &Pool) -> Result<Vec<Listed>> {
     LIST.run(sqlx::query_as(LIST.sql).fetch_all(pool)).await
 }

@@ -1,8 +1,8 @@
 //! What keeps the database fit: partitions made ahead, settings that SQL functions read, old rows removed.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgPool;
 
+use super::pool::Pool;
 use super::{Result, statements};
 
 statements! {
@@ -15,13 +15,13 @@ statements! {
 }
 
 /// Makes the weekly partitions around `at` and `weeks` ahead, where they are missing; returns how many.
-pub async fn ensure_partitions(pool: &PgPool, at: DateTime<Utc>, weeks: i32) -> Result<i32> {
+pub async fn ensure_partitions(pool: &Pool, at: DateTime<Utc>, weeks: i32) -> Result<i32> {
     let query = sqlx::query_scalar(PARTITIONS.sql).bind(at).bind(weeks);
     PARTITIONS.run(query.fetch_one(pool)).await
 }
 
 /// Tells the SQL functions a limit of the configuration.
-pub async fn set_setting(pool: &PgPool, name: &str, value: i64) -> Result<()> {
+pub async fn set_setting(pool: &Pool, name: &str, value: i64) -> Result<()> {
     SETTING
         .run(
             sqlx::query(SETTING.sql)
@@ -34,7 +34,7 @@ pub async fn set_setting(pool: &PgPool, name: &str, value: i64) -> Result<()> {
 }
 
 /// Removes the answers of controls that were applied more than a day ago.
-pub async fn delete_old_controls(pool: &PgPool) -> Result<u64> {
+pub async fn delete_old_controls(pool: &Pool) -> Result<u64> {
     let done = CONTROLS
         .run(sqlx::query(CONTROLS.sql).execute(pool))
         .await?;
@@ -42,7 +42,7 @@ pub async fn delete_old_controls(pool: &PgPool) -> Result<u64> {
 }
 
 /// Whether the database answers.
-pub async fn ping(pool: &PgPool) -> Result<()> {
+pub async fn ping(pool: &Pool) -> Result<()> {
     PING.run(sqlx::query(PING.sql).execute(pool))
         .await
         .map(drop)

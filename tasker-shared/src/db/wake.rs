@@ -114,7 +114,7 @@ async fn listen_once(
     hears: &impl Fn(bool),
     pause: &mut Duration,
 ) -> Result<(), sqlx::Error> {
-    let pool = target.pool(1);
+    let pool = target.unmeasured_pool(1);
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     let own = format!("tasker_self_{}", uuid::Uuid::new_v4().simple());

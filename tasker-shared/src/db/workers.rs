@@ -1,10 +1,12 @@
 //! Workers. A worker's row is the lease of everything it runs: one update a heartbeat renews it all. When
 //! the row has expired, rescue takes back what the worker had claimed.
 
-use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
+use super::pool::Pool;
+use super::transaction::recent;
 use super::{Result, statements};
+use crate::metrics::messaging::{self, Queue};
 
 /// What a worker says of itself at its start.
 #[derive(Debug, Clone)]
@@ -32,7 +34,7 @@ statements! {
     REGISTER, "register_worker" =
         "INSERT INTO tasker.workers (worker, name, version, namespaces, callables, slots, busy, started_at, seen_at, lease_until)
          VALUES ($1, $2, $3, $4, $5, $6, 0, now(), now(), now() + $7 * interval '1 ms')";
-    BEAT, "renew_worker" =
+    BEAT, "renew_worker", [Extend Steps] =
         "WITH beat AS (UPDATE tasker.workers SET seen_at = now(), lease_until = now() + $2 * interval '1 ms', busy = $3
                         WHERE worker = $1 AND stopped_at IS NULL RETURNING worker)
          SELECT EXISTS (SELECT 1 FROM beat) AS alive,
@@ -45,7 +47,7 @@ statements! {
          recent AS (SELECT worker FROM tasker.workers WHERE stopped_at > now() - $1 * interval '1 ms'),
          forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
          SELECT worker FROM expired UNION SELECT worker FROM recent";
-    RESCUE, "rescue_steps" =
+    RESCUE, "rescue_steps", [Delete Steps, Send Results] =
         "WITH
          -- what the workers had claimed; a scan, but only while there are workers to look after
          lost AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
@@ -55,17 +57,18 @@ statements! {
                             json_build_object('error_type', 'lease_lost', 'retryable', true,
                                               'message', 'the worker stopped before it handed in a result') FROM lost
                      ON CONFLICT DO NOTHING),
-         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled)
-                  SELECT shard, 6, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled FROM lost),
+         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                  SELECT shard, 6, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled, traced FROM lost),
          woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM lost))
          -- what nobody reads is not run: this reads the notification
-         SELECT count(*) FROM lost JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
+         SELECT count(*), (SELECT correlation_id FROM lost LIMIT 1), (SELECT sampled FROM lost LIMIT 1)
+           FROM lost JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     LIVE, "list_served" =
         "SELECT DISTINCT namespaces, callables FROM tasker.workers WHERE stopped_at IS NULL AND lease_until > now()";
 }
 
 /// Makes the worker's row; its lease begins.
-pub async fn register(pool: &PgPool, registration: &Registration) -> Result<()> {
+pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
     let query = sqlx::query(REGISTER.sql)
         .bind(registration.worker)
         .bind(&registration.name)
@@ -79,7 +82,7 @@ pub async fn register(pool: &PgPool, registration: &Registration) -> Result<()> 
 
 /// Renews the lease, and asks which of the tasks being run have been cancelled.
 pub async fn beat(
-    pool: &PgPool,
+    pool: &Pool,
     worker: Uuid,
     lease_ms: i64,
     busy: i32,
@@ -97,7 +100,7 @@ pub async fn beat(
 }
 
 /// Ends the lease: nothing of the worker's runs any more.
-pub async fn stop(pool: &PgPool, worker: Uuid) -> Result<()> {
+pub async fn stop(pool: &Pool, worker: Uuid) -> Result<()> {
     STOP.run(sqlx::query(STOP.sql).bind(worker).execute(pool))
         .await
         .map(drop)
@@ -105,7 +108,7 @@ pub async fn stop(pool: &PgPool, worker: Uuid) -> Result<()> {
 
 /// Ends the leases that ran out and returns the workers to rescue from: those, and any that stopped within
 /// the last `recent_ms`.
-pub async fn expire(pool: &PgPool, recent_ms: i64) -> Result<Vec<Uuid>> {
+pub async fn expire(pool: &Pool, recent_ms: i64) -> Result<Vec<Uuid>> {
     EXPIRE
         .run(
             sqlx::query_scalar(EXPIRE.sql)
@@ -116,12 +119,17 @@ pub async fn expire(pool: &PgPool, recent_ms: i64) -> Result<Vec<Uuid>> {
 }
 
 /// Takes up to `most` claimed steps back from workers that stopped, and returns how many.
-pub async fn rescue(pool: &PgPool, workers: &[Uuid], most: i64) -> Result<i64> {
-    let query = sqlx::query_scalar(RESCUE.sql).bind(workers).bind(most);
-    RESCUE.run(query.fetch_one(pool)).await
+pub async fn rescue(pool: &Pool, workers: &[Uuid], most: i64) -> Result<i64> {
+    let query = sqlx::query_as(RESCUE.sql).bind(workers).bind(most);
+    let (rescued, id, sampled): (i64, _, _) = RESCUE.run(query.fetch_one(pool)).await?;
+    let (steps, recent) = (rescued.unsigned_abs(), recent(id, sampled));
+    messaging::leases_expired(Queue::Steps, steps);
+    messaging::deleted(Queue::Steps, steps, recent);
+    messaging::sent(Queue::Results, steps, recent);
+    Ok(rescued)
 }
 
 /// What live workers serve: (namespaces, callables) of each kind of worker; no namespaces means all.
-pub async fn list_served(pool: &PgPool) -> Result<Vec<(Vec<String>, Vec<String>)>> {
+pub async fn list_served(pool: &Pool) -> Result<Vec<(Vec<String>, Vec<String>)>> {
     LIVE.run(sqlx::query_as(LIVE.sql).fetch_all(pool)).await
 }

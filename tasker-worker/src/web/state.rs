@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgPool;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::resilience::channel::Watch;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct State {
     /// The general pool.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// The configuration in force; `worker.namespaces` and `worker.concurrency` are what the worker serves.
     pub loaded: Loaded,
     /// The handlers it has, sorted.

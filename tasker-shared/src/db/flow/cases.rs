@@ -1,4 +1,5 @@
 use super::*;
+use crate::db::effects::Effects;
 
 use StepState as S;
 
@@ -253,12 +254,12 @@ async fn a_server_that_does_not_own_the_shards_changes_nothing() {
         .await
         .unwrap();
     let route = world.route(&blueprint, 0).await;
-    let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
+    let messages: Vec<_> = received.received.into_iter().map(|r| r.message).collect();
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     let effects = advance::apply(&mut world.connection, world.server, &plan, true)
         .await
         .unwrap();
-    assert!(effects.is_empty());
+    assert_eq!(effects, Effects::default());
     assert_eq!(world.state(task).await.0, TaskState::StepsInProcess);
     world.server = owner;
     world.advance().await;
@@ -279,7 +280,7 @@ async fn a_result_that_is_delivered_twice_is_applied_once() {
         .await
         .unwrap();
     let route = world.route(&blueprint, 0).await;
-    let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
+    let messages: Vec<_> = received.received.into_iter().map(|r| r.message).collect();
     assert!(matches!(messages[0].kind, Kind::Ended(Outcome::Success)));
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     for _ in 0..2 {
@@ -385,7 +386,7 @@ async fn each_hop_wakes_whoever_goes_on() {
     let mut world = World::new().await;
     let blueprint = world.template("chain", &chain(2)).await;
     world.route(&blueprint, 0).await;
-    let mut listener = sqlx::postgres::PgListener::connect_with(&world.pool)
+    let mut listener = sqlx::postgres::PgListener::connect_with(&world.target.unmeasured_pool(1))
         .await
         .unwrap();
     listener

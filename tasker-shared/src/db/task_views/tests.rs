@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::super::pool::Target;
+use super::super::pool::{Pool, Target};
 use super::super::{migrate, step_views, templates};
 use super::*;
 use crate::embedded::Temporary;
@@ -17,7 +16,7 @@ use crate::wire::status;
 /// A database with two templates of two steps one after the other, `a/line` and `b/line`.
 struct World {
     _postgres: Temporary,
-    pool: PgPool,
+    pool: Pool,
     template_ids: Vec<i32>,
     began: DateTime<Utc>,
 }

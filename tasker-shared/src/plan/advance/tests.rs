@@ -54,6 +54,7 @@ fn message(kind: Kind, step_no: i32) -> Message {
         template_id: 7,
         priority: 0,
         sampled: false,
+        traced: false,
         progress: 0,
         retry_after_ms: None,
         control: None,
