@@ -1,0 +1,148 @@
+//! The export of metrics: everything is collected at every interval and sent, and what is not taken is sent again,
+//! so that a pause of the endpoint costs nothing. A series that is new leaves at zero first, its value right after.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::endpoint::Endpoint;
+use super::faults::{Backoff, Faults};
+use super::points;
+use super::stop::Stop;
+use crate::metrics::collect::{self, Reader};
+use crate::metrics::export::{self, Signal};
+
+/// How long after a series was shown at zero its value follows.
+const FOLLOW_UP: Duration = Duration::from_secs(1);
+/// How long a collection that nobody takes is kept; what has come to be since is not collected meanwhile.
+const KEPT: Duration = Duration::from_secs(300);
+
+/// Exports metrics until told to stop, and then the last of them.
+#[derive(Debug)]
+pub(super) struct Metrics<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) resource: Resource,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) faults: &'a Faults,
+    pub(super) stop: &'a Stop,
+}
+
+/// What was collected and has not been taken yet, with the number of points.
+type Pending = VecDeque<(ExportMetricsServiceRequest, u64)>;
+
+/// What became of a request.
+enum Sent {
+    Taken,
+    Refused,
+    /// It may be taken later.
+    NotYet,
+}
+
+impl Metrics<'_> {
+    pub(super) async fn run(&self) {
+        let mut ticks = tokio::time::interval_at(Instant::now() + self.interval, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut pending = Pending::new();
+        let mut any_new = false;
+        while !self.stop.has_ended() {
+            if any_new {
+                self.stop.sleep(FOLLOW_UP).await;
+            } else {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = self.stop.ended() => {}
+                }
+            }
+            if !self.stop.has_ended() {
+                any_new = self.collect(&mut pending);
+                self.deliver(&mut pending).await;
+            }
+        }
+        self.finish(pending).await;
+    }
+
+    /// Says whether there are series whose value has to follow.
+    fn collect(&self, pending: &mut Pending) -> bool {
+        let (families, any_new) = collect::for_reader(Reader::Otlp);
+        pending.extend(points::requests(
+            &families,
+            &self.resource,
+            SystemTime::now(),
+        ));
+        any_new
+    }
+
+    /// Sends until all is out or told to stop.
+    async fn deliver(&self, pending: &mut Pending) {
+        let since = Instant::now();
+        let mut backoff = Backoff::default();
+        while let Some((request, points)) = pending.front()
+            && !self.stop.has_ended()
+        {
+            match self.send(request.clone(), *points).await {
+                Sent::NotYet if since.elapsed() < KEPT => {
+                    self.stop.sleep(backoff.pause()).await;
+                    continue;
+                }
+                Sent::NotYet => export::dropped(Signal::Metrics, *points),
+                Sent::Taken | Sent::Refused => {}
+            }
+            pending.pop_front();
+        }
+    }
+
+    /// Sends what is left and then what there is, twice where series are new; each once.
+    async fn finish(&self, mut pending: Pending) {
+        let mut any_new = true;
+        for collected in 0..=2 {
+            if collected > 0 {
+                if !any_new {
+                    return;
+                }
+                any_new = self.collect(&mut pending);
+            }
+            while let Some((request, points)) = pending.pop_front() {
+                if let Sent::NotYet = self.send(request, points).await {
+                    let left: u64 = pending.iter().map(|(_, points)| points).sum();
+                    export::dropped(Signal::Metrics, points + left);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, request: ExportMetricsServiceRequest, points: u64) -> Sent {
+        let sent = self
+            .stop
+            .within(self.timeout, self.endpoint.send(request))
+            .await;
+        match sent {
+            Ok(Ok(None)) => export::exported(Signal::Metrics, points),
+            Ok(Ok(Some(partial))) => {
+                let refused = u64::try_from(partial.rejected_data_points).unwrap_or_default();
+                export::exported(Signal::Metrics, points.saturating_sub(refused));
+                if refused > 0 {
+                    export::dropped(Signal::Metrics, refused);
+                    self.faults.report(Signal::Metrics, &partial.error_message);
+                }
+            }
+            Ok(Err(error)) => {
+                self.faults.report(Signal::Metrics, &error);
+                if error.may_pass() {
+                    return Sent::NotYet;
+                }
+                export::dropped(Signal::Metrics, points);
+                return Sent::Refused;
+            }
+            Err(late) => {
+                self.faults.report(Signal::Metrics, &late);
+                return Sent::NotYet;
+            }
+        }
+        Sent::Taken
+    }
+}
