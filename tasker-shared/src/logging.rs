@@ -1,12 +1,28 @@
-//! Where log lines go and how they look: standard error, as text for people and JSON lines for machines.
+//! Log lines: standard error, as text for people and JSON for machines, and OTLP where it is switched on. What a
+//! line belongs to is in the same fields everywhere: `task_uuid`, `step_uuid`, `correlation_id`.
+
+mod level;
+mod lines;
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
-use tracing_subscriber::fmt;
+use tracing::Span;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{fmt, registry};
+use uuid::Uuid;
 
 use crate::config::LogFormat;
+use crate::telemetry;
+
+pub use level::{LevelError, level, set_level};
+
+/// The target of the span around a handler; nothing is logged under it.
+const STEP: &str = "tasker::step";
+/// What log lines say of the step that they belong to.
+const STEP_FIELDS: &[&str] = &["task_uuid", "step_uuid", "correlation_id"];
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -28,88 +44,47 @@ pub enum InitError {
     Again(#[from] TryInitError),
 }
 
-/// Sends events to standard error from now on. `RUST_LOG`, where it is set, wins over `level`; both are
-/// a level or `target=level` pairs.
+/// Sends events to standard error from now on, and by OTLP as soon as telemetry exports logs. `RUST_LOG`, where it
+/// is set, wins over `level`; both are a level or `target=level` pairs.
 ///
 /// # Errors
 /// The level is not understood, or the process logs already.
 pub fn init(format: LogFormat, level: &str) -> Result<(), InitError> {
-    let filter = filter(std::env::var("RUST_LOG").ok(), level)?;
+    let (filter, levels) = level::initial(std::env::var("RUST_LOG").ok(), level)?;
     let text = match format {
         LogFormat::Text => true,
         LogFormat::Json => false,
         LogFormat::Auto => io::stderr().is_terminal(),
     };
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
     if text {
-        lines
-            .with_ansi(io::stderr().is_terminal())
-            .finish()
+        let lines = fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal());
+        registry()
+            .with(filter)
+            .with(lines)
+            .with(telemetry::logs::layer(STEP_FIELDS))
             .try_init()?;
     } else {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .finish()
+        let lines = fmt::layer()
+            .with_writer(io::stderr)
+            .fmt_fields(JsonFields::new())
+            .event_format(lines::JsonLines);
+        registry()
+            .with(filter)
+            .with(lines)
+            .with(telemetry::logs::layer(STEP_FIELDS))
             .try_init()?;
     }
+    levels.take_effect();
     Ok(())
 }
 
-fn filter(variable: Option<String>, level: &str) -> Result<EnvFilter, InitError> {
-    let (text, origin) = match variable.filter(|text| !text.trim().is_empty()) {
-        Some(text) => (text, "RUST_LOG"),
-        None => (level.to_owned(), "logging.level"),
-    };
-    EnvFilter::builder()
-        .parse(&text)
-        .map_err(|source| InitError::Level {
-            text,
-            origin,
-            source,
-        })
+/// The span to run a step's handler in: whatever is logged there says which step it is for, at any level.
+#[must_use]
+pub fn step_span(task_uuid: Uuid, step_uuid: Uuid, correlation_id: Uuid) -> Span {
+    tracing::error_span!(target: STEP, parent: None, "step", %task_uuid, %step_uuid, %correlation_id)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_variable_wins_where_it_says_something() {
-        for (variable, level, expected) in [
-            (None, "info", "info"),
-            (Some(""), "warn", "warn"),
-            (Some("debug"), "info", "debug"),
-            (
-                Some("tasker=trace,sqlx=warn"),
-                "info",
-                "tasker=trace,sqlx=warn",
-            ),
-        ] {
-            let filter = filter(variable.map(str::to_owned), level)
-                .unwrap()
-                .to_string();
-            let mut parts: Vec<&str> = filter.split(',').collect();
-            parts.sort_unstable();
-            let mut wanted: Vec<&str> = expected.split(',').collect();
-            wanted.sort_unstable();
-            assert_eq!(parts, wanted);
-        }
-    }
-
-    #[test]
-    fn a_level_that_is_none_is_refused_with_its_origin() {
-        let error = filter(None, "tasker=loud").unwrap_err().to_string();
-        assert!(
-            error.contains("\"tasker=loud\" from logging.level"),
-            "{error}"
-        );
-        let error = filter(Some("tasker=loud".to_owned()), "info")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("from RUST_LOG"), "{error}");
-    }
-}
+mod tests;
