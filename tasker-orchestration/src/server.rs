@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
 use tasker_shared::db;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::pool::{BadUrl, Pinned, Target};
 use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
+use tasker_shared::metrics::Process;
 use tasker_shared::plan::advance::Rules;
+use tasker_shared::telemetry::{self, Telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ use crate::lifecycle::registry::{ApplyError, Templates};
 use crate::lifecycle::result_processor::ResultProcessor;
 use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
+use crate::loops::gauges;
 use crate::loops::rescue::Rescue;
 use crate::loops::shards::Owner;
 use crate::loops::upkeep::Upkeep;
@@ -37,6 +40,9 @@ const TOPICS: &[Topic] = &[Topic::Results, Topic::Requests, Topic::Controls];
 /// Children told of one step's end at once, and roots of a task enqueued with it: large enough that most
 /// fan-outs are one go, small enough that no transaction is long.
 const SLICE: usize = 1_000;
+
+/// How long telemetry may take to leave when the server has stopped.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,8 @@ pub enum Error {
     },
     #[error("{file}: {source}{}", faults(source))]
     ApplyTemplate { file: String, source: ApplyError },
+    #[error("telemetry cannot be started: {0}")]
+    Telemetry(#[from] telemetry::Error),
     #[error("the server's address cannot be served: {0}")]
     Serve(std::io::Error),
 }
@@ -82,6 +90,7 @@ pub struct Server {
     state: web::State,
     loops: Loops,
     shutdown_timeout: Duration,
+    telemetry: Telemetry,
 }
 
 #[derive(Debug)]
@@ -92,8 +101,16 @@ struct Loops {
     timer: Timer,
     rescue: Rescue,
     upkeep: Upkeep,
+    gauges: gauges::Reader,
     stores: task_initializer::Workers,
     listen: Option<(Target, Wakes)>,
+}
+
+/// Which server this is, and what tells of it.
+#[derive(Debug)]
+struct Identity {
+    server: Uuid,
+    telemetry: Telemetry,
 }
 
 /// How to reach the database.
@@ -102,7 +119,7 @@ struct Targets {
     target: Target,
     /// Without a pooler between.
     direct: Target,
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Server {
@@ -111,6 +128,13 @@ impl Server {
     pub async fn start(loaded: Loaded, migrate: bool) -> Result<Server, Error> {
         let config = &loaded.config;
         let targets = Targets::of(config)?;
+        let server = Uuid::now_v7();
+        let telemetry = telemetry::start(
+            &config.telemetry,
+            Process::Server,
+            server,
+            &loaded.environment,
+        )?;
         if migrate {
             db::migrate::run(&targets.direct).await?;
         }
@@ -130,11 +154,13 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| Error::Listen { address, source })?;
-        Server::assemble(loaded, targets, blueprints, templates, listener)
+        let identity = Identity { server, telemetry };
+        Server::assemble(loaded, identity, targets, blueprints, templates, listener)
     }
 
     fn assemble(
         loaded: Loaded,
+        Identity { server, telemetry }: Identity,
         targets: Targets,
         blueprints: Blueprints,
         templates: Templates,
@@ -142,7 +168,7 @@ impl Server {
     ) -> Result<Server, Error> {
         let config = loaded.config.clone();
         let address = listener.local_addr().map_err(Error::Serve)?;
-        let (clock, wakes, server) = (Clock::default(), Wakes::default(), Uuid::now_v7());
+        let (clock, wakes) = (Clock::default(), Wakes::default());
         let (owned, shards) = watch::channel(Vec::new());
         let interval = Duration::from_millis(config.server.poll_interval_ms);
         let progress: Arc<Progress> = Arc::default();
@@ -152,6 +178,7 @@ impl Server {
             schemas: Schemas::default(),
             clock: clock.clone(),
             max_context_bytes: config.limits.max_context_bytes,
+            sample_rate: config.telemetry.sample_rate,
             roots_at_once: SLICE,
         };
         let (initializer, stores) = TaskInitializer::new(
@@ -207,6 +234,10 @@ impl Server {
                 clock: clock.clone(),
                 shards: shards.clone(),
             },
+            gauges: gauges::Reader {
+                connection: Pinned::new(targets.target.batches()),
+                shards: shards.clone(),
+            },
             stores,
             listen: config
                 .database
@@ -219,6 +250,7 @@ impl Server {
             Duration::from_millis(config.server.control_timeout_ms),
             config.limits.max_result_bytes,
         );
+        let channels = vec![initializer.watch()];
         Ok(Server {
             address,
             listener,
@@ -232,9 +264,11 @@ impl Server {
                 clock,
                 progress,
                 shards,
+                channels,
             }),
             loops,
             shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
+            telemetry,
         })
     }
 
@@ -254,6 +288,9 @@ impl Server {
         loops.spawn(self.loops.timer.run(working.clone()));
         loops.spawn(self.loops.rescue.run(working.clone()));
         loops.spawn(self.loops.upkeep.run(working.clone()));
+        if tasker_shared::metrics::is_on() {
+            loops.spawn(self.loops.gauges.run(working.clone()));
+        }
         if let Some((target, wakes)) = self.loops.listen {
             loops.spawn(wake::listen(target, TOPICS, wakes, |_| {}, working.clone()));
         }
@@ -289,6 +326,7 @@ impl Server {
             );
         }
         tracing::info!("stopped");
+        self.telemetry.shutdown(FLUSH).await;
         match served {
             Ok(Ok(served)) => served.map_err(Error::Serve),
             _ => Ok(()),

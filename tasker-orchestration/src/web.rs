@@ -6,6 +6,7 @@ mod error;
 mod extract;
 mod health;
 mod layers;
+mod log_level;
 mod metrics;
 mod openapi;
 mod served;
@@ -27,10 +28,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
+use tasker_shared::db::pool::Pool;
+use tasker_shared::resilience::channel::Watch;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -50,7 +52,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 /// What the API works with.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub loaded: Loaded,
     pub initializer: TaskInitializer,
     pub controls: Controls,
@@ -61,6 +63,8 @@ pub struct Parts {
     pub progress: Arc<Progress>,
     /// The shards that this server owns now.
     pub shards: watch::Receiver<Vec<i16>>,
+    /// The channels of the process.
+    pub channels: Vec<Watch>,
 }
 
 /// The API before it is served.
@@ -156,6 +160,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get))
         .routes(routes!(config::config))
+        .routes(routes!(log_level::get, log_level::put))
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::routes::health))
         .routes(routes!(health::routes::live))

@@ -1,6 +1,7 @@
 //! What server, worker and command line share. Bottom to top, each layer knows only those below it:
 //! ids, clock, document, config; template, graph, state, retry, plan (pure: no async, no database);
-//! wire (the REST bodies); db (every SQL statement); embedded (a private PostgreSQL); logging.
+//! metrics (what is counted), telemetry and logging (how it leaves), resilience (bounded channels);
+//! wire (the REST bodies); db (every SQL statement); embedded (a private PostgreSQL).
 
 pub mod blueprints;
 pub mod clock;

@@ -25,11 +25,22 @@ use uuid::Uuid;
 
 pub use definition::{Definition, Process};
 
+use crate::plan::Message;
+
 /// A task's correlation id, and whether it was admitted to have series of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Correlation {
     pub id: Uuid,
     pub sampled: bool,
+}
+
+impl From<&Message> for Correlation {
+    fn from(message: &Message) -> Correlation {
+        Correlation {
+            id: message.correlation_id,
+            sampled: message.sampled,
+        }
+    }
 }
 
 /// What becomes of correlation ids.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
+use tasker_shared::ids;
+use tasker_shared::telemetry::trace::TraceContext;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,6 +31,12 @@ pub struct Inputs {
     pub step_uuid: Uuid,
     /// What ties the task to whatever caused it.
     pub correlation_id: Uuid,
+    /// Which delivery of the step this is; unlike `attempt` it counts those that came to nothing.
+    pub delivery: i32,
+    /// Whether the task's spans leave.
+    pub traced: bool,
+    /// What systems before this one added to the trace.
+    pub tracestate: Option<Arc<str>>,
     /// The namespace of the task's template.
     pub namespace: Arc<str>,
     /// The step's name in its template.
@@ -161,6 +169,26 @@ impl StepContext {
     /// What ties the task to whatever caused it.
     pub fn correlation_id(&self) -> Uuid {
         self.0.correlation_id
+    }
+
+    /// Whether the task's spans leave.
+    pub fn is_traced(&self) -> bool {
+        self.0.traced
+    }
+
+    /// Where in its trace the handler runs, to be passed on in `traceparent` and `tracestate`. The trace's id is the
+    /// correlation id.
+    pub fn trace_context(&self) -> TraceContext {
+        let inputs = &self.0;
+        let (task_uuid, step_no) = ids::split_step_uuid(inputs.step_uuid);
+        TraceContext::of_step(
+            inputs.correlation_id,
+            task_uuid,
+            step_no,
+            inputs.delivery,
+            inputs.traced,
+        )
+        .with_state(inputs.tracestate.as_deref())
     }
 
     /// The task that the step belongs to.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sqlx::PgPool;
 use tasker_shared::db::claim::{self, Claimed};
+use tasker_shared::db::pool::Pool;
 use tasker_shared::ids;
 use tasker_shared::plan::Blueprint;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::{AncestorError, Ancestors, Inputs, Limits, StepContext, StepError};
 #[derive(Debug)]
 pub(crate) struct Results {
     parents: HashMap<i32, Arc<str>>,
-    pool: PgPool,
+    pool: Pool,
     limits: Limits,
 }
 
@@ -31,7 +31,7 @@ impl Results {
     pub(crate) async fn of(
         step: &Claimed,
         blueprint: &Blueprint,
-        pool: &PgPool,
+        pool: &Pool,
         limits: Limits,
     ) -> Result<Results, StepError> {
         let limit_bytes = limits.max_input_bytes;
@@ -92,6 +92,9 @@ impl Results {
             task_uuid: step.task_uuid,
             step_uuid: ids::step_uuid(step.task_uuid, step.step_no),
             correlation_id: step.correlation_id,
+            delivery: step.attempt,
+            traced: step.traced,
+            tracestate: step.tracestate.as_deref().map(Arc::from),
             namespace: blueprint.template.namespace_name.as_str().into(),
             step_name: graph.name(step.step_no).into(),
             attempt: u32::try_from(step.tries).unwrap_or(0) + 1,
@@ -111,7 +114,7 @@ impl Results {
 }
 
 async fn read(
-    pool: &PgPool,
+    pool: &Pool,
     task_uuid: Uuid,
     numbers: &[i32],
     limit_bytes: usize,
@@ -136,7 +139,7 @@ fn too_large(bytes: usize, limit_bytes: usize) -> StepError {
 
 /// Reads results of ancestors behind the parents.
 struct FromDatabase {
-    pool: PgPool,
+    pool: Pool,
     blueprint: Arc<Blueprint>,
     limit_bytes: usize,
 }

@@ -3,18 +3,22 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
-use sqlx::PgPool;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::db::claim::Claimed;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::submit::Ended;
 use tasker_shared::document::Document;
+use tasker_shared::logging;
 use tasker_shared::metrics::worker::{self as metrics, ErrorType};
 use tasker_shared::plan::{Blueprint, Outcome};
+use tasker_shared::telemetry::context::within;
+use tasker_shared::telemetry::spans;
 use tokio::time::Instant;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::handlers::{Handler, Registry};
@@ -32,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Executor {
     pub(crate) registry: Registry,
     pub(crate) blueprints: Blueprints,
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     pub(crate) running: Running,
     pub(crate) results: Outbox,
     pub(crate) schemas: Schemas,
@@ -84,7 +88,7 @@ impl Executor {
         slot: Slot,
         blueprint: Option<Arc<Blueprint>>,
     ) {
-        let started_at = self.clock.now();
+        let (started_at, start) = (self.clock.now(), SystemTime::now());
         let end = match &blueprint {
             Some(blueprint) => self.attempt(&step, &slot, blueprint).await,
             None => End::Failure(
@@ -95,11 +99,16 @@ impl Executor {
             ),
         };
         let task = step.correlation();
-        let namespace = blueprint.map_or(metrics::UNKNOWN, |b| b.namespace);
+        let namespace = blueprint.as_ref().map_or(metrics::UNKNOWN, |b| b.namespace);
         if slot.why() == Some(Stop::LeaseLost) {
             metrics::step_failed(task, namespace, ErrorType::LeaseLost);
             tracing::warn!(task_uuid = %step.task_uuid, step_no = step.step_no, "the lease was lost; the step is somebody else's now");
             return;
+        }
+        if spans::wanted(step.traced)
+            && let Some(blueprint) = &blueprint
+        {
+            tell(&step, blueprint, &end, start);
         }
         match &end {
             End::Success(_) => metrics::step_succeeded(task, namespace),
@@ -171,7 +180,21 @@ impl Executor {
         deadline: Instant,
         timeout: Duration,
     ) -> End {
-        let handled = AssertUnwindSafe(async move { handler.call(context).await }).catch_unwind();
+        // What the handler does with OpenTelemetry itself becomes a part of the step's span.
+        let place = context.is_traced().then(|| context.trace_context());
+        let span = logging::step_span(
+            context.task_uuid(),
+            context.step_uuid(),
+            context.correlation_id(),
+        );
+        let handled = async move {
+            match place {
+                Some(place) => within(&place, handler.call(context)).await,
+                None => handler.call(context).await,
+            }
+        };
+        let handled = handled.instrument(span);
+        let handled = AssertUnwindSafe(handled).catch_unwind();
         let stopped = async {
             slot.cancellation().cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -218,6 +241,7 @@ impl Executor {
             lane: step.lane,
             id: step.id,
             attempt: step.attempt,
+            correlation: step.correlation(),
             outcome,
             started_at: Some(started_at),
             finished_at: self.clock.now(),
@@ -226,6 +250,33 @@ impl Executor {
             retry_after_ms: retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
         }
     }
+}
+
+/// The span of an attempt.
+fn tell(step: &Claimed, blueprint: &Blueprint, end: &End, start: SystemTime) {
+    let task = spans::Task {
+        uuid: step.task_uuid,
+        correlation_id: step.correlation_id,
+        namespace: blueprint.namespace,
+        name: blueprint.task_type,
+    };
+    let Some(name) = blueprint.step_name(step.step_no) else {
+        return;
+    };
+    let told = spans::Step {
+        number: step.step_no,
+        name,
+        attempt: step.attempt,
+    };
+    let failure = match end {
+        End::Success(_) => None,
+        End::Failure(_, failure, error) => Some(spans::Failure {
+            kind: error.as_str(),
+            message: failure.message(),
+        }),
+    };
+    let time = spans::Time::new(start, SystemTime::now());
+    spans::step_executed(&task, &told, time, failure);
 }
 
 /// The end of an attempt whose handler said that it failed.

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{self, Argument, Config, Loaded};
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::pool::{BadUrl, Pinned, Target};
 use tasker_shared::db::wake::{self, Patience, Topic, Wakes};
 use tasker_shared::db::workers::Registration;
+use tasker_shared::metrics::Process;
 use tasker_shared::metrics::worker::ClaimMethod;
+use tasker_shared::telemetry::{self, Telemetry};
 use tasker_shared::{db, logging};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,6 +34,8 @@ use crate::{Limits, StepContext};
 
 /// Topics that a worker is woken for.
 const TOPICS: &[Topic] = &[Topic::Steps, Topic::Lanes, Topic::Cancels];
+/// How long telemetry may take to leave when the worker has stopped.
+const FLUSH: Duration = Duration::from_secs(5);
 /// How long handlers that are told to stop after the drain time may take to be handed back.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
@@ -61,6 +65,8 @@ pub enum Error {
     NoHandlers,
     #[error("signals cannot be waited for: {0}")]
     Signals(std::io::Error),
+    #[error("telemetry cannot be started: {0}")]
+    Telemetry(#[from] telemetry::Error),
     #[error("the worker's address cannot be served: {0}")]
     Serve(std::io::Error),
 }
@@ -80,6 +86,7 @@ pub struct Started {
     listener: TcpListener,
     router: axum::Router,
     loops: Loops,
+    telemetry: Telemetry,
 }
 
 #[derive(Debug)]
@@ -158,6 +165,12 @@ impl Worker {
         let config = &self.loaded.config;
         let url = config.database.url.as_ref().ok_or(Error::NoDatabase)?;
         let timeout = Duration::from_millis(config.database.connect_timeout_ms);
+        let telemetry = telemetry::start(
+            &config.telemetry,
+            Process::Worker,
+            Uuid::now_v7(),
+            &self.loaded.environment,
+        )?;
         let target = Target::parse(url.expose(), "tasker-worker", timeout)?;
         let direct = match &config.database.direct_url {
             Some(url) => Target::parse(url.expose(), "tasker-worker", timeout)?,
@@ -171,15 +184,17 @@ impl Worker {
             .await
             .map_err(|source| Error::Listen { address, source })?;
         let pool = target.pool(config.database.max_connections);
-        self.assemble(target, direct, pool, listener).await
+        self.assemble(target, direct, pool, listener, telemetry)
+            .await
     }
 
     async fn assemble(
         self,
         target: Target,
         direct: Target,
-        pool: PgPool,
+        pool: Pool,
         listener: TcpListener,
+        telemetry: Telemetry,
     ) -> Result<Started, Error> {
         let config = &self.loaded.config;
         let clock = Clock::default();
@@ -253,6 +268,7 @@ impl Worker {
                 progress,
                 drain_timeout: Duration::from_millis(config.worker.drain_timeout_ms),
             },
+            telemetry,
         })
     }
 
@@ -339,6 +355,7 @@ impl Started {
         loops.close();
         loops.wait().await;
         tracing::info!("stopped");
+        self.telemetry.shutdown(FLUSH).await;
         match serve.await {
             Ok(served) => served.map_err(Error::Serve),
             Err(_) => Ok(()),

@@ -3,20 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
-use tasker_shared::db::advance::{self, Effect, Received};
+use tasker_shared::db::advance::{self, Received};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::wake::{Patience, Throttle, Topic, Wakes};
-use tasker_shared::plan::advance::{Advance, Rules, plan};
+use tasker_shared::plan::advance::{Rules, plan};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::record::Batch;
 use super::control;
+
+mod record;
+mod trace;
 
 /// How long a pass that failed is waited with before the next one.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -65,12 +69,12 @@ impl ResultProcessor {
 
     /// Reads, plans and applies one batch; returns how many messages it took.
     async fn pass(&mut self) -> db::Result<usize> {
-        let received = self.read().await?;
+        let messages: Vec<_> = self.read().await?.into_iter().map(|r| r.message).collect();
+        let received = Instant::now();
         self.progress.passed();
-        if received.is_empty() {
+        if messages.is_empty() {
             return Ok(0);
         }
-        let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
         let keys = messages
             .iter()
             .map(|m| (m.template_id, m.priority))
@@ -81,7 +85,13 @@ impl ResultProcessor {
         let plan = plan(messages, &self.rules, route, || {
             rand::random_range(0.0..1.0)
         });
-        self.apply(&plan).await?;
+        let batch = Batch {
+            plan: &plan,
+            routes: &routes,
+            received,
+            at: SystemTime::now(),
+        };
+        self.apply(&batch).await?;
         let mut taken = plan.taken;
         for message in &plan.controls {
             let Some(route) = route(message) else {
@@ -122,13 +132,20 @@ impl ResultProcessor {
         let most = i64::try_from((2 * self.batch / behind.len()).max(16)).unwrap_or(i64::MAX);
         let connection = self.connection.get().await?;
         let result = advance::list_messages(connection, &behind, most).await;
-        let mut received = self.connection.check(result)?;
+        let listed = self.connection.check(result)?;
+        for (shard, id) in listed.unknown {
+            if let Some(cursor) = self.cursors.get_mut(&shard) {
+                cursor.saw(id);
+            }
+        }
+        let mut received = listed.received;
         received.sort_unstable_by_key(|r| r.message.id);
         received.truncate(self.batch);
         Ok(received)
     }
 
-    async fn apply(&mut self, plan: &Advance) -> db::Result<()> {
+    async fn apply(&mut self, batch: &Batch<'_>) -> db::Result<()> {
+        let plan = batch.plan;
         if plan.moves.is_empty() {
             return Ok(());
         }
@@ -139,19 +156,7 @@ impl ResultProcessor {
         if plan.moves.iter().any(|m| m.delay.is_some()) {
             self.delayed.notify_one();
         }
-        record(&effects);
+        batch.record(&effects);
         Ok(())
-    }
-}
-
-/// Says which tasks came to their end.
-fn record(effects: &[Effect]) {
-    for effect in effects {
-        let state = effect
-            .task_state
-            .and_then(tasker_shared::state::task::TaskState::from_i16);
-        if let Some(state) = state {
-            tracing::debug!(task_uuid = %effect.task_uuid, state = state.as_str(), "task ended");
-        }
     }
 }

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasker_shared::blueprints::Blueprints;
-use tasker_shared::clock::Clock;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::{Pinned, Target};
-use tasker_shared::document::{self, Document};
-use tasker_shared::ids;
+use tasker_shared::resilience::channel::{self, Refused, Watch};
+use tasker_shared::telemetry::trace::TraceContext;
 use tasker_shared::wire::TaskRequest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::admission::{self, InputError, Refusal, Schemas};
-use super::registry::Templates;
+use self::note::Arrival;
+use super::admission::Refusal;
 
+mod admit;
 mod digest;
+mod note;
 mod outbox;
 mod store;
 
+pub use admit::Admission;
 pub use digest::digest;
 pub use outbox::Outbox;
 pub use store::Store;
@@ -33,22 +35,11 @@ pub struct Accepted {
     pub replayed: bool,
 }
 
-/// What the initializer decides by.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    pub templates: Templates,
-    pub schemas: Schemas,
-    pub clock: Clock,
-    pub max_context_bytes: usize,
-    /// Tasks with more roots than this are started in slices.
-    pub roots_at_once: usize,
-}
-
 /// The door for requests. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TaskInitializer {
     admission: Arc<Admission>,
-    queue: mpsc::Sender<Waiting>,
+    queue: channel::Sender<Waiting>,
 }
 
 /// Tasks of one caller, waiting to be stored.
@@ -74,7 +65,7 @@ impl TaskInitializer {
         capacity: usize,
         connections: usize,
     ) -> (TaskInitializer, Workers) {
-        let (queue, waiting) = mpsc::channel(capacity);
+        let (queue, waiting) = channel::bounded("submissions", "task_initializer", capacity);
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let stores = (0..connections.max(1))
             .map(|_| {
@@ -92,20 +83,32 @@ impl TaskInitializer {
         (initializer, Workers { stores })
     }
 
-    /// Makes tasks of requests, each judged on its own; the good ones are stored together.
-    pub async fn submit(&self, requests: Vec<TaskRequest>) -> Vec<Result<Accepted, Refusal>> {
+    /// Makes tasks of requests, each judged on its own; the good ones are stored together. `caller` is where in a
+    /// trace the requests come from.
+    pub async fn submit(
+        &self,
+        requests: Vec<TaskRequest>,
+        caller: Option<&TraceContext>,
+    ) -> Vec<Result<Accepted, Refusal>> {
+        let arrived = Arrival::now();
         let mut answers = Vec::with_capacity(requests.len());
         let mut good = Vec::new();
+        let mut notes = Vec::new();
         for request in requests {
-            match self.admission.admit(request).await {
-                Ok(task) => {
+            match self.admission.admit(request, caller).await {
+                Ok(admitted) => {
                     answers.push(None);
-                    good.push(task);
+                    notes.push(admitted.note);
+                    good.push(admitted.task);
                 }
                 Err(refusal) => answers.push(Some(Err(refusal))),
             }
         }
-        let mut stored = self.store(good).await.into_iter();
+        let stored = self.store(good).await;
+        for (note, answer) in notes.iter().zip(&stored) {
+            note.record(answer, &arrived);
+        }
+        let mut stored = stored.into_iter();
         let missing = || Err(Refusal::OutcomeUnknown);
         answers
             .into_iter()
@@ -124,11 +127,16 @@ impl TaskInitializer {
             Ok(()) => answer
                 .await
                 .unwrap_or_else(|_| all(Refusal::OutcomeUnknown)),
-            Err(mpsc::error::TrySendError::Full(_)) => all(Refusal::Busy {
+            Err(Refused::Full(_)) => all(Refusal::Busy {
                 retry_after: Duration::from_secs(1),
             }),
-            Err(mpsc::error::TrySendError::Closed(_)) => all(Refusal::Unavailable),
+            Err(Refused::Closed(_)) => all(Refusal::Unavailable),
         }
+    }
+
+    /// How the queue of callers stands.
+    pub fn watch(&self) -> Watch {
+        self.queue.watch()
     }
 
     /// What requests are judged by.
@@ -142,107 +150,6 @@ impl Workers {
     pub async fn run(self) {
         let stores = self.stores.into_iter().map(Store::run);
         futures::future::join_all(stores).await;
-    }
-}
-
-impl Admission {
-    /// The task that a request asks for.
-    async fn admit(&self, request: TaskRequest) -> Result<NewTask, Refusal> {
-        admission::check_fields(&request)?;
-        let context = self.check_context(request.context.get())?;
-        let options = match &request.options {
-            Some(options) => Some(self.check_document(options.get(), "/options")?),
-            None => None,
-        };
-        let found = self
-            .templates
-            .find(
-                &request.namespace,
-                &request.name,
-                request.version.as_deref(),
-            )
-            .await;
-        let blueprint =
-            found
-                .map_err(|_| Refusal::Unavailable)?
-                .ok_or_else(|| Refusal::UnknownTemplate {
-                    namespace: request.namespace.clone(),
-                    name: request.name.clone(),
-                    version: request.version.clone(),
-                })?;
-        self.schemas.check(&blueprint, context.as_str())?;
-        let now = self.clock.now();
-        let roots = blueprint.graph.children(tasker_shared::graph::START).len();
-        let key = request.idempotency_key.clone().map(|key| {
-            (
-                key,
-                digest(
-                    &request,
-                    context.as_str(),
-                    options.as_ref().map(Document::as_str),
-                ),
-            )
-        });
-        Ok(NewTask {
-            task_uuid: ids::new_task_uuid(now),
-            template_id: blueprint.template_id,
-            namespace: request.namespace,
-            name: request.name,
-            priority: i16::try_from(request.priority.unwrap_or(0)).unwrap_or(0),
-            sampled: false,
-            context: context.into(),
-            correlation_id: request.correlation_id.unwrap_or_else(Uuid::now_v7),
-            parent_correlation_id: request.parent_correlation_id,
-            initiator: request.initiator,
-            source_system: request.source_system,
-            reason: request.reason,
-            tags: request.tags,
-            key,
-            idempotency_key: request.idempotency_key,
-            options: options.map(String::from),
-            run_at: request.run_at,
-            created_at: now,
-            begin: self.begin(request.run_at.filter(|at| *at > now), roots),
-            failure: None,
-        })
-    }
-
-    fn begin(&self, later: Option<chrono::DateTime<chrono::Utc>>, roots: usize) -> Begin {
-        match later {
-            Some(at) => Begin::At(at),
-            None if roots > self.roots_at_once => Begin::Spread,
-            None => Begin::Now,
-        }
-    }
-
-    fn check_context(&self, text: &str) -> Result<Document, Refusal> {
-        Document::parse(text, self.max_context_bytes, "limits.max_context_bytes").map_err(|error| {
-            match error {
-                document::Error::TooLarge {
-                    limit,
-                    limit_bytes,
-                    bytes,
-                } => Refusal::TooLarge {
-                    what: "context",
-                    limit,
-                    actual: bytes,
-                    allowed: limit_bytes,
-                },
-                other => Refusal::InvalidContext(vec![InputError {
-                    pointer: other.pointer().to_owned(),
-                    message: other.to_string(),
-                }]),
-            }
-        })
-    }
-
-    fn check_document(&self, text: &str, pointer: &str) -> Result<Document, Refusal> {
-        Document::parse(text, self.max_context_bytes, "limits.max_context_bytes").map_err(|error| {
-            Refusal::InvalidRequest {
-                pointer: format!("{pointer}{}", error.pointer()),
-                message: error.to_string(),
-            }
-        })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use tasker_shared::db::pool::Pool;
 use tasker_shared::db::shards::{self, Shard};
+use tasker_shared::metrics::correlation;
 use tasker_shared::{db, ids};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ const HELD_FOR: Duration = Duration::from_millis(4_500);
 /// The owner of shards.
 #[derive(Debug)]
 pub struct Owner {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub server: Uuid,
     pub name: String,
     /// Tells the loops what is owned.
@@ -60,6 +61,7 @@ impl Owner {
     async fn pass(&self) -> db::Result<bool> {
         let all = shards::renew(&self.pool, self.server, &self.name).await?;
         let others = shards::count_others(&self.pool, self.server).await?;
+        correlation::share_among(usize::try_from(others).unwrap_or(0) + 1);
         let mut mine: Vec<i16> = all.iter().filter(|s| s.mine).map(|s| s.shard).collect();
         match balance(&all, others) {
             Balance::Take(most) => {

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as KeyPath, Segment};
 use tasker_shared::ids;
+use tasker_shared::telemetry::trace::TraceContext;
 use uuid::Uuid;
 
 use super::App;
@@ -20,6 +21,29 @@ const MAX_BODY: &str = "limits.max_body_bytes";
 const READ_ON: usize = 4;
 /// And for at most this long.
 const READ_ON_FOR: Duration = Duration::from_secs(5);
+
+/// Where in a trace a request comes from, by its `traceparent` and `tracestate`; malformed ones count as none, as
+/// the W3C standard has it.
+#[derive(Debug)]
+pub(super) struct Caller(pub(super) Option<TraceContext>);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
+        let mut given = parts.headers.get_all("traceparent").iter();
+        let (Some(traceparent), None) = (given.next(), given.next()) else {
+            return Ok(Caller(None));
+        };
+        let states = parts.headers.get_all("tracestate").iter();
+        let states: Vec<&str> = states.filter_map(|value| value.to_str().ok()).collect();
+        let context = traceparent
+            .to_str()
+            .ok()
+            .and_then(|text| TraceContext::parse(text, Some(&states.join(","))).ok());
+        Ok(Caller(context))
+    }
+}
 
 /// A JSON body.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tasker_shared::wire::{
 
 use super::App;
 use super::error::ApiError;
-use super::extract::{Body, parse};
+use super::extract::{Body, Caller, parse};
 use crate::lifecycle::admission::Refusal;
 use crate::lifecycle::task_initializer::Accepted;
 
@@ -32,6 +32,7 @@ pub(super) struct Batch {
 )]
 pub(super) async fn create_batch(
     State(app): State<App>,
+    Caller(caller): Caller,
     Body(batch): Body<Batch>,
 ) -> Result<Json<TaskBatchResponse>, ApiError> {
     let most = app.loaded.config.limits.max_batch_tasks;
@@ -53,7 +54,11 @@ pub(super) async fn create_batch(
             Err(error) => answers.push(Some(error)),
         }
     }
-    let mut submitted = app.initializer.submit(good).await.into_iter();
+    let mut submitted = app
+        .initializer
+        .submit(good, caller.as_ref())
+        .await
+        .into_iter();
     let results = answers
         .into_iter()
         .map(|refused| match refused {

@@ -7,7 +7,7 @@ use tasker_shared::wire::{ErrorResponse, TaskRequest, TaskResponse};
 
 use super::App;
 use super::error::ApiError;
-use super::extract::{Body, TaskPath};
+use super::extract::{Body, Caller, TaskPath};
 use super::view::Results;
 use crate::lifecycle::admission::Refusal;
 
@@ -29,9 +29,11 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    Caller(caller): Caller,
     Body(request): Body<TaskRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<TaskResponse>), ApiError> {
-    let answer = app.initializer.submit(vec![request]).await.pop();
+    let submitted = app.initializer.submit(vec![request], caller.as_ref());
+    let answer = submitted.await.pop();
     let accepted = answer.unwrap_or(Err(Refusal::OutcomeUnknown))?;
     let task = app
         .task_view(accepted.task_uuid, Results::Without)

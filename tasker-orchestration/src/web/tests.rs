@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod telemetry;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ fn api(settings: &[(&str, &str)]) -> Router {
         schemas: Schemas::default(),
         clock: Clock::default(),
         max_context_bytes: limits.max_context_bytes,
+        sample_rate: 1.0,
         roots_at_once: 1_000,
     };
     let (initializer, _stores) = TaskInitializer::new(admission, &target, &blueprints, 16, 1);
@@ -76,6 +79,7 @@ fn api(settings: &[(&str, &str)]) -> Router {
         clock: Clock::default(),
         progress: Arc::default(),
         shards,
+        channels: Vec::new(),
     };
     router(State::new(parts), CancellationToken::new())
 }
@@ -395,7 +399,7 @@ async fn what_is_too_large_names_its_limit() {
 }
 
 #[tokio::test]
-async fn requests_beyond_the_bound_are_sent_away_but_health_is_told() {
+async fn requests_beyond_the_bound_are_sent_away_but_health_and_metrics_are_told() {
     let api = api(&[
         ("server.max_concurrent_requests", "1"),
         ("database.connect_timeout_ms", "1000"),
@@ -419,6 +423,7 @@ async fn requests_beyond_the_bound_are_sent_away_but_health_is_told() {
     assert_eq!(error(&headers, &body)["code"], "BACKPRESSURE");
     assert_eq!(headers["retry-after"], "1");
     assert_eq!(call(&api, get("/health")).await.0, 200);
+    assert_eq!(call(&api, get("/metrics")).await.0, 200);
     drop(keep);
     assert_eq!(held.await.unwrap().0, 400);
     assert_eq!(call(&api, get("/nowhere")).await.0, 404);
@@ -492,6 +497,9 @@ async fn the_description_has_every_route_and_the_page_to_read_it_is_served() {
         "get /v1/templates",
         "post /v1/templates",
         "get /v1/templates/{namespace}/{name}/{version}",
+        "get /metrics",
+        "get /config/log-level",
+        "put /config/log-level",
     ] {
         assert!(
             routes.iter().any(|known| known == route),

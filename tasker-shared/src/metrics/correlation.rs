@@ -61,6 +61,14 @@ pub fn admit(id: Uuid, steps: usize, asked: bool) -> bool {
         .hold(settings, id.as_u128(), places, limit)
 }
 
+/// Gives back the place of an id that was admitted and has no series.
+pub fn release(id: Uuid) {
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(held) = ids.held.remove(&id.as_u128()) {
+        ids.places -= held.places;
+    }
+}
+
 /// The id to label a record with, as a number; 0 for none.
 pub(super) fn label(settings: &Settings, correlation: Correlation) -> u128 {
     if settings.mode != Mode::Window || !correlation.sampled {

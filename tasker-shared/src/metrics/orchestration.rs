@@ -190,14 +190,19 @@ impl ResultType {
         }
     }
 
-    fn name(self) -> Name {
-        Name::fixed(match self {
+    /// As the label and the spans say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             ResultType::Success => "success",
             ResultType::Error => "error",
             ResultType::Timeout => "timeout",
             ResultType::Cancelled => "cancelled",
             ResultType::Skipped => "skipped",
-        })
+        }
+    }
+
+    fn name(self) -> Name {
+        Name::fixed(self.as_str())
     }
 }
 

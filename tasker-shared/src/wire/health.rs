@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::resilience::channel::Usage;
+
 use super::time;
 
 /// The short answer.
@@ -136,4 +138,16 @@ pub struct ChannelStatus {
     pub usage_percent: f64,
     /// How often a sender met it full.
     pub full_events: u64,
+}
+
+impl From<Usage> for ChannelStatus {
+    fn from(usage: Usage) -> ChannelStatus {
+        ChannelStatus {
+            channel: usage.channel.as_str().to_owned(),
+            component: usage.component.as_str().to_owned(),
+            capacity: usage.capacity as u64,
+            usage_percent: usage.percent(),
+            full_events: usage.full_events,
+        }
+    }
 }

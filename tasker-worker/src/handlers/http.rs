@@ -133,6 +133,15 @@ async fn request(
         headers.insert("idempotency-key", step);
         headers.insert("x-correlation-id", correlation);
     }
+    let trace = context.trace_context();
+    for (name, value) in [
+        ("traceparent", Some(trace.traceparent())),
+        ("tracestate", trace.tracestate().map(str::to_owned)),
+    ] {
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
+    }
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if !settings.method.is_safe() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,3 +1,5 @@
+mod telemetry;
+
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -188,7 +190,9 @@ async fn the_details_say_what_runs_and_how_full_the_channel_is() {
     let mut state = state(NOWHERE, |_| {});
     state.channels = vec![sender.watch()];
     let state = at_work(state);
-    (0..3).for_each(|n| drop(sender.try_send(n)));
+    (0..3).for_each(|n| {
+        let _ = sender.try_send(n);
+    });
     receiver.recv().await.unwrap();
     let (_, body) = get(&state, "/health/detailed").await;
     assert_eq!(

@@ -1,8 +1,10 @@
 //! Submissions made by `tasker.submit_task` inside users' own transactions: they are tasks already for those
 //! who asked, so a request that cannot run becomes a task in error that says why.
 
-use sqlx::Connection;
+use std::sync::Arc;
+
 use tasker_shared::blueprints::Blueprints;
+use tasker_shared::db::Transaction;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::requests::{self, Request};
@@ -10,9 +12,10 @@ use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
 use tasker_shared::{db, ids};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::{Admission, Refusal, keys_of, roots};
+use super::admit::{Admission, Admitted};
+use super::note::{Arrival, Note};
+use super::{Refusal, keys_of, roots};
 
 /// Submissions taken in one transaction.
 const MOST_REQUESTS: i64 = 500;
@@ -49,18 +52,26 @@ impl Outbox {
 
     /// Makes the tasks of what waits, in one transaction; returns how many.
     async fn pass(&mut self) -> db::Result<usize> {
-        let failed = |source| db::Error::new("take_requests", source);
-        let mut transaction = self.connection.get().await?.begin().await.map_err(failed)?;
+        let connection = self.connection.get().await?;
+        let mut transaction = Transaction::begin(connection, "take_requests").await?;
         let requests = requests::take(&mut transaction, MOST_REQUESTS).await?;
-        let mut tasks = Vec::with_capacity(requests.len());
+        let (mut tasks, mut notes) = (Vec::new(), Vec::new());
         for request in requests {
-            tasks.extend(self.admission.admit_submitted(request).await?);
+            if let Some(admitted) = self.admission.admit_submitted(request).await? {
+                notes.push((admitted.note, admitted.task.created_at));
+                tasks.push(admitted.task);
+            }
         }
         if !tasks.is_empty() {
             let routes = self.blueprints.routes(keys_of(&tasks)).await?;
-            accept::accept(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
+            accept::accept_within(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
         }
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
+        let now = self.admission.clock.now();
+        for (note, requested_at) in notes {
+            let age = (now - requested_at).to_std().unwrap_or_default();
+            note.stored(&Arrival::ago(age));
+        }
         Ok(tasks.len())
     }
 }
@@ -68,7 +79,7 @@ impl Outbox {
 impl Admission {
     /// The task of a submission; in error where it cannot run. `None` where its template has gone, which
     /// the database does not allow.
-    async fn admit_submitted(&self, request: Request) -> db::Result<Option<NewTask>> {
+    async fn admit_submitted(&self, request: Request) -> db::Result<Option<Admitted>> {
         let found = self
             .templates
             .find(
@@ -81,6 +92,11 @@ impl Admission {
             tracing::error!(task_uuid = %request.task_uuid, "a submission names a template that is not stored; it is dropped");
             return Ok(None);
         };
+        let correlation_id = match request.correlation_id {
+            id if id.is_nil() => uuid::Uuid::now_v7(),
+            id => id,
+        };
+        let followed = self.follow(correlation_id, &blueprint, None);
         let checked = self
             .check_context(&request.context)
             .and_then(|context| self.schemas.check(&blueprint, context.as_str()));
@@ -90,20 +106,28 @@ impl Admission {
             Ok(()) => self.begin(request.run_at.filter(|at| *at > now), roots),
             Err(_) => Begin::Failed,
         };
-        Ok(Some(NewTask {
-            task_uuid: ids::split_step_uuid(request.task_uuid).0,
+        let task_uuid = ids::split_step_uuid(request.task_uuid).0;
+        let note = Note {
+            task_uuid,
+            followed,
+            own_id: false,
+            begin: begin.clone(),
+            caller: None,
+            blueprint: Arc::clone(&blueprint),
+        };
+        let task = NewTask {
+            task_uuid,
             template_id: blueprint.template_id,
             namespace: request.namespace,
             name: request.name,
             priority: request.priority,
-            sampled: false,
+            sampled: followed.correlation.sampled,
+            traced: followed.traced,
             context: request.context,
-            correlation_id: if request.correlation_id.is_nil() {
-                Uuid::now_v7()
-            } else {
-                request.correlation_id
-            },
+            correlation_id: followed.correlation.id,
             parent_correlation_id: request.parent_correlation_id,
+            traceparent: None,
+            tracestate: None,
             initiator: request.initiator,
             source_system: request.source_system,
             reason: request.reason,
@@ -115,7 +139,8 @@ impl Admission {
             created_at: request.requested_at,
             begin,
             failure: checked.err().as_ref().map(failure),
-        }))
+        };
+        Ok(Some(Admitted { task, note }))
     }
 }
 

@@ -8,8 +8,9 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, NewTask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::wake::Throttle;
+use tasker_shared::resilience::channel::Receiver;
 use tasker_shared::{db, plan::Route};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{Accepted, Refusal, Waiting, keys_of, roots};
@@ -27,7 +28,7 @@ type Answer = Result<Accepted, Refusal>;
 pub struct Store {
     connection: Pinned,
     blueprints: Blueprints,
-    waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    waiting: Arc<Mutex<Receiver<Waiting>>>,
     throttle: Throttle,
 }
 
@@ -35,7 +36,7 @@ impl Store {
     pub(super) fn new(
         connection: Pinned,
         blueprints: Blueprints,
-        waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+        waiting: Arc<Mutex<Receiver<Waiting>>>,
     ) -> Store {
         Store {
             connection,
@@ -67,7 +68,7 @@ impl Store {
         let mut count = first.tasks.len();
         let mut callers = vec![first];
         while count < MOST_TASKS
-            && let Ok(next) = waiting.try_recv()
+            && let Some(next) = waiting.try_recv()
         {
             count += next.tasks.len();
             callers.push(next);

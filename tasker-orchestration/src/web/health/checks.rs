@@ -15,7 +15,7 @@ use super::OperationalState;
 
 /// How long the database gets to answer a check.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A pool is degraded from this share of it in use.
+/// A pool or channel is degraded from this share of it in use.
 const FULL_PERCENT: f64 = 90.0;
 /// Results that wait longer than this for a server say that servers do not keep up.
 const OLDEST_RESULT: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ impl App {
             command_processor: self.command_processor(),
             pool_utilization: self.pool_utilization(),
             queue_depth: self.queue_depth().await,
-            channel_saturation: channel_saturation(),
+            channel_saturation: self.channel_saturation(),
         };
         let HealthChecks {
             web_database,
@@ -103,7 +103,7 @@ impl App {
             checks,
             info: self.health_info(),
             circuit_breakers: Vec::new(),
-            channels: Vec::new(),
+            channels: self.channels.iter().map(|c| c.usage().into()).collect(),
         }
     }
 
@@ -174,6 +174,20 @@ impl App {
         let found = match pool.utilization_percent >= FULL_PERCENT {
             true => Found::Degraded(message),
             false => Found::Healthy(Some(message)),
+        };
+        found.check(began)
+    }
+
+    /// By the fullest channel.
+    fn channel_saturation(&self) -> HealthCheck {
+        let began = Instant::now();
+        let usages = self.channels.iter().map(|channel| channel.usage());
+        let found = match usages.max_by(|a, b| a.percent().total_cmp(&b.percent())) {
+            Some(fullest) if fullest.percent() >= FULL_PERCENT => Found::Degraded(format!(
+                "{} of {}: {} of {} taken",
+                fullest.channel, fullest.component, fullest.used, fullest.capacity
+            )),
+            _ => Found::Healthy(None),
         };
         found.check(began)
     }
@@ -252,11 +266,6 @@ impl App {
 
 /// There is none, so none is open.
 fn circuit_breaker() -> HealthCheck {
-    Found::Healthy(None).check(Instant::now())
-}
-
-/// A channel that is full refuses its sender, and none is watched.
-fn channel_saturation() -> HealthCheck {
     Found::Healthy(None).check(Instant::now())
 }
 
