@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::commands::{
-    config, demo, demo_payments, dev, health, migrate, server, step, task, template, worker,
+    config, demo, demo_payments, dev, health, log_level, migrate, server, step, task, template,
+    worker,
 };
 use crate::failure::Failure;
 
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Health(health::Health),
     /// Show the configuration
     Config(config::Config),
+    /// Show or change the level at which a server or worker logs, while it runs
+    LogLevel(log_level::LogLevel),
     /// The payment provider of the example workflow
     #[command(hide = true)]
     DemoPayments(demo_payments::DemoPayments),
@@ -89,6 +92,7 @@ impl Cli {
             Command::Migrate(command) => command.run().await,
             Command::Health(command) => command.run().await,
             Command::Config(command) => command.run(),
+            Command::LogLevel(command) => command.run().await,
             Command::DemoPayments(command) => command.run().await,
         }
     }
@@ -100,6 +104,7 @@ impl Cli {
             Command::Step(command) => command.wants_json(),
             Command::Template(command) => command.wants_json(),
             Command::Health(command) => command.wants_json(),
+            Command::LogLevel(command) => command.wants_json(),
             Command::Dev(_)
             | Command::Demo(_)
             | Command::Server(_)
@@ -154,6 +159,8 @@ mod tests {
             "tasker template graph a.yaml --format mermaid",
             "tasker health --detailed --json",
             "tasker config show --json",
+            "tasker log-level",
+            "tasker log-level info,sqlx=debug --url http://127.0.0.1:8081 --json",
         ] {
             let words = line.split_whitespace();
             if let Err(error) = Cli::try_parse_from(words) {

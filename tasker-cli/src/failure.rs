@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use reqwest::StatusCode;
-use tasker_shared::wire::ErrorBody;
+use tasker_shared::wire::{ErrorResponse, WorkerErrorResponse};
 
 /// A command that ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -83,24 +83,20 @@ impl Failure {
 
     /// What an answer with an error status says.
     pub(crate) fn refused(status: StatusCode, body: String) -> Failure {
-        #[derive(serde::Deserialize)]
-        struct Told {
-            error: ErrorBody,
-        }
-        let (message, details) = match serde_json::from_str::<Told>(&body) {
-            Ok(Told { error }) => (
+        let (message, details) = if let Ok(told) = serde_json::from_str::<ErrorResponse>(&body) {
+            let error = told.error;
+            (
                 format!("{} ({})", error.message, error.code),
                 details(&serde_json::Value::Object(error.details)),
-            ),
-            Err(_) => {
-                let text = body.trim();
-                let text = if text.is_empty() {
-                    "no reason given"
-                } else {
-                    text
-                };
-                (format!("{text} (HTTP {status})"), Vec::new())
-            }
+            )
+        } else if let Ok(told) = serde_json::from_str::<WorkerErrorResponse>(&body) {
+            (format!("{} ({})", told.message, told.error), Vec::new())
+        } else {
+            let text = match body.trim() {
+                "" => "no reason given",
+                text => text,
+            };
+            (format!("{text} (HTTP {status})"), Vec::new())
         };
         Failure::Refused {
             status,
@@ -183,6 +179,16 @@ mod tests {
         assert_eq!(
             failure.explained(),
             "the context breaks the input_schema (INVALID_CONTEXT)\n  /items/0: is not an object\n  order_id is missing"
+        );
+    }
+
+    #[test]
+    fn a_worker_s_refusal_tells_message_and_code_too() {
+        let body = r#"{"error":"BAD_REQUEST","message":"there is no level \"loud\"","timestamp":"2025-01-02T03:04:05Z"}"#;
+        let failure = Failure::refused(StatusCode::BAD_REQUEST, body.to_owned());
+        assert_eq!(
+            failure.explained(),
+            "there is no level \"loud\" (BAD_REQUEST)"
         );
     }
 

@@ -1,9 +1,10 @@
 //! What a worker says over HTTP: its health, its configuration and the templates it can run, in the
-//! worker's shapes of the wire format. Nothing here changes anything.
+//! worker's shapes of the wire format. Nothing here changes anything but the level of the log.
 
 mod config;
 mod failure;
 mod health;
+mod log_level;
 mod metrics;
 mod state;
 mod templates;
@@ -25,6 +26,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/health/detailed", get(health::detailed))
         .route("/config", get(config::get))
+        .route("/config/log-level", get(log_level::get).put(log_level::put))
         .route("/metrics", get(metrics::get))
         .route("/metrics/worker", get(metrics::get_json))
         .route("/v1/templates", get(templates::list))

@@ -26,6 +26,24 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// The request makes no sense.
+    pub(super) fn bad_request(message: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "BAD_REQUEST",
+            message,
+        }
+    }
+
+    /// What is asked for cannot be done in this process.
+    pub(super) fn conflict(message: String) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            code: "CONFLICT",
+            message,
+        }
+    }
+
     pub(super) fn not_found(message: String) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
@@ -36,12 +54,8 @@ impl Failure {
 
     /// What axum itself refuses: a path or query that it cannot decode.
     fn unreadable() -> Self {
-        let message = "the path or the query cannot be read; check its encoding".to_owned();
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code: "BAD_REQUEST",
-            message,
-        }
+        let message = "the path or the query cannot be read; check its encoding";
+        Self::bad_request(message.to_owned())
     }
 
     pub(super) async fn no_route(uri: Uri) -> Self {
