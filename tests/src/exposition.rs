@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use reqwest::RequestBuilder;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
+use crate::Process;
+use crate::process::client;
 pub use read::read;
 
 /// What Debian's Prometheus asks for.
@@ -203,6 +205,36 @@ impl Asking<'_> {
             bytes: text.len(),
             took,
         }
+    }
+}
+
+impl Process {
+    /// What it shows anybody.
+    pub async fn metrics(&self) -> Exposition {
+        self.metrics_for(Asking::default()).await
+    }
+
+    /// The same as OpenMetrics.
+    pub async fn openmetrics(&self) -> Exposition {
+        let accept = Some(PROMETHEUS_ACCEPTS);
+        let asking = Asking {
+            accept,
+            ..Asking::default()
+        };
+        self.metrics_for(asking).await
+    }
+
+    /// What it shows a scraper of that name, which asks as Prometheus does.
+    pub async fn scrape(&self, name: &str) -> Exposition {
+        let asking = Asking {
+            accept: Some(PROMETHEUS_ACCEPTS),
+            scraper: Some(name),
+        };
+        self.metrics_for(asking).await
+    }
+
+    async fn metrics_for(&self, asking: Asking<'_>) -> Exposition {
+        asking.ask(client().get(self.url("/metrics"))).await
     }
 }
 

@@ -7,12 +7,17 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+pub mod contract;
 pub mod exposition;
 mod ledger;
+pub mod otlp;
 mod process;
+pub mod prometheus;
 mod stack;
 mod tasks;
+mod until;
 
 pub use ledger::Ledger;
 pub use process::Process;
 pub use stack::{Setup, Stack};
+pub use until::until;

@@ -19,6 +19,8 @@ const LOG_TAIL_LINES: usize = 60;
 pub(crate) struct Plan {
     /// Names its files; unique within a stack.
     pub(crate) name: String,
+    /// The program, which lies where Cargo puts ours.
+    pub(crate) program: &'static str,
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
     /// Its working directory and that of its files.
@@ -43,7 +45,7 @@ impl Process {
             .append(true)
             .open(plan.directory.join(format!("{}.log", plan.name)))
             .unwrap();
-        let mut child = command(&plan.directory)
+        let mut child = command(plan.program, &plan.directory)
             .args(&plan.arguments)
             .args(["--listen", "127.0.0.1:0"])
             .envs(plan.variables.iter().map(|(name, value)| (name, value)))
@@ -189,16 +191,17 @@ impl Drop for Process {
     }
 }
 
-/// The program under test, with nothing in its environment that would change what it does.
-pub(crate) fn command(directory: &Path) -> Command {
-    let mut command = Command::new(program());
+/// A program under test, with nothing in its environment that would change what it does.
+pub(crate) fn command(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(program(name));
     command
         .current_dir(directory)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("TASKER_") || text.starts_with("PG") || text == "DATABASE_URL" {
+        let changes = ["TASKER_", "PG", "OTEL_", "DATABASE_URL"];
+        if changes.iter().any(|start| text.starts_with(start)) {
             command.env_remove(name);
         }
     }
@@ -214,16 +217,16 @@ pub(crate) fn client() -> reqwest::Client {
 
 /// Where Cargo puts programs: beside a benchmark, one directory up from a test. Cargo tells it only to tests of
 /// the same package.
-fn program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let mut directory = own.parent().unwrap();
     if directory.ends_with("deps") {
         directory = directory.parent().unwrap();
     }
-    let program = directory.join("tasker");
+    let program = directory.join(name);
     assert!(
         program.exists(),
-        "{} is missing: build it first, `cargo build -p tasker-cli`",
+        "{} is missing: build it first, `cargo build --workspace --bins`",
         program.display()
     );
     program

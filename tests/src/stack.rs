@@ -11,6 +11,9 @@ use tasker_shared::embedded::Temporary;
 
 use crate::process::{Plan, Process, client, command};
 
+/// The program of servers, workers and commands.
+const TASKER: &str = "tasker";
+
 /// What a stack is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -22,6 +25,8 @@ pub struct Setup {
     pub templates: Vec<String>,
     /// Configuration of every process, by key, for example `worker.lease_ms`.
     pub configuration: Vec<(String, String)>,
+    /// Other environment variables of every process.
+    pub environment: Vec<(String, String)>,
     /// Settings of PostgreSQL.
     pub postgres: Vec<(String, String)>,
     /// Whether PostgreSQL flushes to disk; needed only where that is what is measured.
@@ -35,6 +40,7 @@ impl Default for Setup {
             workers: 1,
             templates: Vec::new(),
             configuration: Vec::new(),
+            environment: Vec::new(),
             postgres: Vec::new(),
             durable: false,
         }
@@ -47,6 +53,14 @@ impl Setup {
     pub fn configure(mut self, key: &str, value: impl ToString) -> Self {
         self.configuration.push((key.to_owned(), value.to_string()));
         self
+    }
+
+    /// Sends telemetry to this endpoint, metrics every second.
+    #[must_use]
+    pub fn export_to(self, endpoint: &str) -> Self {
+        self.configure("telemetry.opentelemetry.enabled", true)
+            .configure("telemetry.opentelemetry.endpoint", endpoint)
+            .configure("telemetry.opentelemetry.export_interval_seconds", 1)
     }
 
     /// Starts it and waits until every process is ready.
@@ -120,7 +134,7 @@ impl Stack {
             .display()
             .to_string();
         let name = format!("server-{}", self.servers.len() + 1);
-        let plan = self.plan(name, &["server", "--templates", &templates]);
+        let plan = self.plan(name, TASKER, &["server", "--templates", &templates]);
         self.servers.push(Process::start(plan).await);
         self.servers.last_mut().unwrap()
     }
@@ -128,17 +142,31 @@ impl Stack {
     /// Starts one more worker, with these arguments besides its address.
     pub async fn add_worker(&mut self, arguments: &[&str]) -> &mut Process {
         let name = format!("worker-{}", self.workers.len() + 1);
-        let plan = self.plan(name, &[&["worker"], arguments].concat());
+        let plan = self.plan(name, TASKER, &[&["worker"], arguments].concat());
         self.workers.push(Process::start(plan).await);
         self.workers.last_mut().unwrap()
     }
 
-    fn plan(&self, name: String, arguments: &[&str]) -> Plan {
+    /// Starts one more worker, the program `tests/src/bin/faulty.rs`, whose handlers do what built-in ones do not.
+    pub async fn add_faulty_worker(&mut self) -> &mut Process {
+        let name = format!("worker-{}", self.workers.len() + 1);
+        let plan = self.plan(name, "faulty", &[]);
+        self.workers.push(Process::start(plan).await);
+        self.workers.last_mut().unwrap()
+    }
+
+    fn plan(&self, name: String, program: &'static str, arguments: &[&str]) -> Plan {
         let variable = |key: &str| format!("TASKER__{}", key.to_uppercase().replace('.', "__"));
         let mut variables = vec![
             ("DATABASE_URL".to_owned(), self.postgres.url().to_owned()),
             (variable("logging.format"), "text".to_owned()),
+            // Nobody receives it but where a test says who.
+            (
+                variable("telemetry.opentelemetry.enabled"),
+                "false".to_owned(),
+            ),
         ];
+        variables.extend(self.setup.environment.iter().cloned());
         variables.extend(
             self.setup
                 .configuration
@@ -151,6 +179,7 @@ impl Stack {
             .collect();
         Plan {
             name,
+            program,
             arguments,
             variables,
             directory: self.directory.clone(),
@@ -175,6 +204,12 @@ impl Stack {
     /// All workers.
     pub fn workers(&mut self) -> &mut [Process] {
         &mut self.workers
+    }
+
+    /// Every process that was started, with whether it is a `server` or a `worker`.
+    pub fn processes(&self) -> impl Iterator<Item = (&'static str, &Process)> {
+        let servers = self.servers.iter().map(|server| ("server", server));
+        servers.chain(self.workers.iter().map(|worker| ("worker", worker)))
     }
 
     /// The database's server, to kill and restart.
@@ -241,7 +276,7 @@ impl Stack {
 
     /// Runs a command of `tasker` against the first server and waits for it.
     pub async fn tasker(&self, arguments: &[&str]) -> Output {
-        command(&self.directory)
+        command(TASKER, &self.directory)
             .args(arguments)
             .env("TASKER_URL", self.url(""))
             .env("DATABASE_URL", self.database_url())

@@ -1,0 +1,45 @@
+//! A worker whose handlers do what no built-in one does: `panics` panics in its first `times` attempts, `tells`
+//! answers what it is told of its trace, and logs that it does. It is started as `tasker worker` is; see `Stack::add_faulty_worker`.
+#![allow(clippy::panic, reason = "that is what it is for")]
+
+use serde_json::{Value, json};
+use tasker_shared::config::Argument;
+use tasker_worker::{StepContext, StepError, Worker};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let listen = Argument::new("--listen", "worker.listen", "127.0.0.1:0");
+    let worker = Worker::from_env_with(&[listen])?
+        .handler("panics", panics)
+        .handler("tells", tells);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let started = worker.start().await?;
+    if let Some(file) = std::env::var_os("TASKER_ADDRESS_FILE") {
+        std::fs::write(file, started.address().to_string())?;
+    }
+    let told = async move {
+        terminate.recv().await;
+    };
+    Ok(started.run_until(told).await?)
+}
+
+async fn panics(context: StepContext) -> Result<Value, StepError> {
+    let times = context.config::<Value>()?["times"].as_u64();
+    if u64::from(context.attempt()) <= times.unwrap_or(u64::MAX) {
+        panic!("as it was told to");
+    }
+    Ok(Value::Null)
+}
+
+async fn tells(context: StepContext) -> Result<Value, StepError> {
+    tracing::info!(answer = 42, "it tells");
+    tracing::debug!("in detail");
+    let place = context.trace_context();
+    Ok(json!({
+        "correlation_id": context.correlation_id(),
+        "is_traced": context.is_traced(),
+        "traceparent": place.traceparent(),
+        "tracestate": place.tracestate(),
+    }))
+}
