@@ -12,8 +12,8 @@ const PATH: &str = "/config/log-level";
 
 #[derive(Debug, Args)]
 pub(crate) struct LogLevel {
-    /// The level from now on: error, warn, info, debug, trace, or target=level pairs with commas
-    /// between; without, the level is shown
+    /// The level from now on: off, error, warn, info, debug, trace, or target=level pairs with
+    /// commas between; without, the level is shown
     #[arg(value_name = "LEVEL")]
     level: Option<String>,
     #[command(flatten)]

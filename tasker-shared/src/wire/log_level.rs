@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or `target=level` pairs with commas between.
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`, or `target=level` pairs with commas between.
     #[schema(example = "info,tasker_shared::db=debug")]
     pub level: String,
 }
