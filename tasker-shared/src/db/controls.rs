@@ -88,21 +88,16 @@ statements! {
 
 /// Asks for `action` (JSON text) on a task; `false` where there is no such task.
 pub async fn ask(pool: &Pool, control: Uuid, task_uuid: Uuid, action: &str) -> Result<bool> {
-    let query = sqlx::query(ASK.sql)
+    let query = sqlx::query_as(ASK.sql)
         .bind(control)
         .bind(task_uuid)
         .bind(action)
         .bind(ids::shard_of(task_uuid));
-    let Some(row) = ASK.run(query.fetch_optional(pool)).await? else {
-        return Ok(false);
-    };
-    let wrong = |source| Error::new(ASK.name, source);
-    let example = recent(
-        row.try_get("correlation_id").map_err(wrong)?,
-        row.try_get("sampled").map_err(wrong)?,
-    );
-    messaging::sent(Queue::Results, 1, example);
-    Ok(true)
+    let asked: Option<(bool, _, _)> = ASK.run(query.fetch_optional(pool)).await?;
+    if let Some((_, id, sampled)) = asked {
+        messaging::sent(Queue::Results, 1, recent(Some(id), Some(sampled)));
+    }
+    Ok(asked.is_some())
 }
 
 /// The answer (JSON text), once there is one.

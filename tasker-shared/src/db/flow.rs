@@ -1,7 +1,11 @@
 //! The whole way of a step through the database, driven by hand: no server, no worker, no waiting.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod applying;
 mod cases;
+mod facts;
+mod gauges;
+mod measured;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +19,11 @@ use super::claim::{self, Claimed, Take};
 use super::pool::{Pool, Target};
 use super::submit::{self, Ended};
 use super::workers::{self, Registration};
-use super::{Transaction, advance, controls, delayed, lanes, shards, templates};
+use super::{Transaction, controls, delayed, lanes, shards, templates};
 use crate::blueprints::Blueprints;
 use crate::embedded::Temporary;
 use crate::ids;
-use crate::plan::advance::{Rules, plan};
+use crate::plan::advance::Rules;
 use crate::plan::{Blueprint, Kind, Message, Outcome, Route, intervene};
 use crate::state::step::StepState;
 use crate::state::task::TaskState;
@@ -150,9 +154,9 @@ impl World {
             }));
         }
         let mut connection = self.target.acceptance().connect().await.unwrap();
-        accept::accept(&mut connection, tasks, &roots, true)
-            .await
-            .unwrap()
+        let made = accept::accept(&mut connection, tasks, &roots, true).await;
+        self.assert_counted().await;
+        made.unwrap()
     }
 
     /// One task that begins now.
@@ -203,35 +207,6 @@ impl World {
             .len()
     }
 
-    /// Applies every message until there are none; returns how many passes that took.
-    async fn advance(&mut self) -> usize {
-        let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
-        for passes in 0..10_000 {
-            shards::renew(&self.pool, self.server, "test")
-                .await
-                .unwrap();
-            let listed = advance::list_messages(&mut self.connection, &all, 1000)
-                .await
-                .unwrap();
-            let received = listed.received;
-            if received.is_empty() {
-                return passes;
-            }
-            let messages: Vec<_> = received.into_iter().map(|r| r.message).collect();
-            let keys: Vec<_> = messages
-                .iter()
-                .map(|m| (m.template_id, m.priority))
-                .collect();
-            let routes = self.blueprints.routes(keys).await.unwrap();
-            let find = |m: &crate::plan::Message| routes.get(&(m.template_id, m.priority));
-            let plan = plan(messages, &self.rules, find, || 0.5);
-            advance::apply(&mut self.connection, self.server, &plan, true)
-                .await
-                .unwrap();
-        }
-        panic!("there is no end of messages")
-    }
-
     /// Runs everything to its end, steps whose name is in `failing` failing for good; returns how many
     /// steps were run.
     async fn drain(&mut self, failing: &[i32]) -> usize {
@@ -262,7 +237,7 @@ impl World {
         action: intervene::Action,
     ) -> Result<(), intervene::Refused> {
         let route = self.route(blueprint, 0).await;
-        let message = control(task);
+        let message = facts::control(task);
         let mut transaction = Transaction::begin(&mut self.connection, "test")
             .await
             .unwrap();
@@ -272,6 +247,7 @@ impl World {
             .await
             .unwrap();
         transaction.commit().await.unwrap();
+        self.assert_counted().await;
         Ok(())
     }
 
@@ -289,34 +265,5 @@ impl World {
             .fetch_one(&self.pool)
             .await
             .unwrap()
-    }
-
-    /// Nothing is left in any queue.
-    async fn assert_settled(&self) {
-        for table in ["ready", "results", "delayed"] {
-            assert_eq!(self.count(table).await, 0, "{table} is not empty");
-        }
-    }
-}
-
-/// A person's wish for a task, as it would be read.
-fn control(task_uuid: Uuid) -> Message {
-    Message {
-        shard: ids::shard_of(task_uuid),
-        id: 0,
-        kind: Kind::Control,
-        task_uuid,
-        correlation_id: Uuid::now_v7(),
-        step_no: 0,
-        attempt: 0,
-        tries: 0,
-        lost: 0,
-        template_id: 0,
-        priority: 0,
-        sampled: false,
-        traced: false,
-        progress: 0,
-        retry_after_ms: None,
-        control: None,
     }
 }

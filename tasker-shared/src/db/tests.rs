@@ -112,6 +112,63 @@ async fn hot_statements_reach_every_row_by_its_key() {
     }
 }
 
+#[tokio::test]
+async fn gauges_are_read_by_keys_from_tables_that_grow() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.batches().connect().await.unwrap();
+    connection.execute("ANALYZE").await.unwrap();
+    let plan = plan_of(&mut connection, "read_gauges").await;
+    for table in [
+        "ready",
+        "results",
+        "delayed",
+        "requests",
+        "steps_",
+        "templates",
+    ] {
+        assert!(
+            !plan.contains(&format!("Seq Scan on {table}")),
+            "it scans {table}:\n{plan}"
+        );
+    }
+    assert!(!plan.contains("Hash Join"), "it hashes:\n{plan}");
+    assert!(!plan.contains("tasks_"), "it counts tasks:\n{plan}");
+}
+
+#[tokio::test]
+async fn what_the_version_before_stored_and_stores_is_known_to_telemetry() {
+    let postgres = Temporary::start().await.unwrap();
+    let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
+    let mut connection = target.connect().await.unwrap();
+    let store = "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
+                 SELECT tasker.new_task_uuid(), 1, state, 0, false, '{}', gen_random_uuid(), '{}', now(), now()
+                   FROM unnest(ARRAY[0, 3, 3, 7, 8, 9, 10, 11]) AS s(state)";
+    connection.execute("CREATE SCHEMA tasker").await.unwrap();
+    for sql in [include_str!("../../../migrations/0001_engine.sql"), store] {
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+    let add = concat!(
+        "BEGIN;",
+        include_str!("../../../migrations/0002_telemetry.sql"),
+        "COMMIT;"
+    );
+    sqlx::raw_sql(add).execute(&mut connection).await.unwrap();
+    let counts =
+        "SELECT array_agg(array[state::int4, change] ORDER BY state)::text FROM tasker.task_counts";
+    let counts: String = sqlx::query_scalar(counts)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(counts, "{{0,1},{3,2},{7,1}}");
+    connection.execute(store).await.unwrap();
+    let traced = "SELECT count(*) FROM tasker.tasks WHERE NOT traced";
+    let untraced: i64 = sqlx::query_scalar(traced)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(untraced, 16);
+}
+
 /// The generic plan of a statement, as text.
 async fn plan_of(connection: &mut PgConnection, name: &str) -> String {
     let statement = all_statements()

@@ -1,5 +1,7 @@
 use super::*;
+use crate::db::advance;
 use crate::db::effects::Effects;
+use crate::plan::advance::plan;
 
 use StepState as S;
 

@@ -1,0 +1,61 @@
+//! Applying what waits, and looking whether all is well after it.
+
+use super::*;
+use crate::db::advance;
+use crate::db::effects::Effects;
+use crate::plan::advance::{Advance, plan};
+
+impl World {
+    /// What waits to be applied.
+    pub(super) async fn messages(&mut self) -> Vec<Message> {
+        let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
+        let listed = advance::list_messages(&mut self.connection, &all, 1000).await;
+        let received = listed.unwrap().received;
+        received.into_iter().map(|r| r.message).collect()
+    }
+
+    /// Applies messages; returns the plan and what came of it.
+    pub(super) async fn apply(&mut self, messages: Vec<Message>) -> (Advance, Effects) {
+        shards::renew(&self.pool, self.server, "test")
+            .await
+            .unwrap();
+        let keys = messages.iter().map(|m| (m.template_id, m.priority));
+        let routes = self.blueprints.routes(keys.collect()).await.unwrap();
+        let find = |m: &Message| routes.get(&(m.template_id, m.priority));
+        let plan = plan(messages, &self.rules, find, || 0.5);
+        let effects = advance::apply(&mut self.connection, self.server, &plan, true).await;
+        (plan, effects.unwrap())
+    }
+
+    /// Applies every message until there are none; returns how many passes that took.
+    pub(super) async fn advance(&mut self) -> usize {
+        for passes in 0..10_000 {
+            let messages = self.messages().await;
+            if messages.is_empty() {
+                self.assert_counted().await;
+                return passes;
+            }
+            self.apply(messages).await;
+        }
+        panic!("there is no end of messages")
+    }
+
+    /// The changes of the numbers of tasks add up to the numbers.
+    pub(super) async fn assert_counted(&self) {
+        let sums = "SELECT state, sum(change)::int8 FROM tasker.task_counts GROUP BY 1 HAVING sum(change) <> 0 ORDER BY 1";
+        let counts =
+            "SELECT state, count(*) FROM tasker.tasks WHERE state < 8 GROUP BY 1 ORDER BY 1";
+        let mut read: Vec<Vec<(i16, i64)>> = Vec::new();
+        for sql in [sums, counts] {
+            read.push(sqlx::query_as(sql).fetch_all(&self.pool).await.unwrap());
+        }
+        assert_eq!(read[0], read[1], "by their changes, and counted");
+    }
+
+    /// Nothing is left in any queue.
+    pub(super) async fn assert_settled(&self) {
+        for table in ["ready", "results", "delayed"] {
+            assert_eq!(self.count(table).await, 0, "{table} is not empty");
+        }
+    }
+}
