@@ -55,24 +55,19 @@ impl Admission {
         caller: Option<&TraceContext>,
     ) -> Result<Admitted, Refusal> {
         admission::check_fields(&request)?;
-        let found = self
-            .templates
-            .find(
-                &request.namespace,
-                &request.name,
-                request.version.as_deref(),
-            )
-            .await;
-        let blueprint =
-            found
-                .map_err(|_| Refusal::Unavailable)?
-                .ok_or_else(|| Refusal::UnknownTemplate {
-                    namespace: request.namespace.clone(),
-                    name: request.name.clone(),
-                    version: request.version.clone(),
-                })?;
-        let documents = self.check_documents(&request, &blueprint);
-        let (context, options) = documents.inspect_err(|_| note::refused(&request, &blueprint))?;
+        let documents = self.read_documents(&request);
+        let found = self.find_template(&request).await;
+        // What is wrong with the request itself is said whether or not its template can be looked up.
+        let checked = documents.and_then(|documents| {
+            let blueprint = found.clone()?;
+            self.schemas.check(&blueprint, documents.0.as_str())?;
+            Ok((documents, blueprint))
+        });
+        let ((context, options), blueprint) = checked.inspect_err(|_| {
+            if let Ok(blueprint) = &found {
+                note::refused(&request, blueprint);
+            }
+        })?;
         let asked_id = request
             .correlation_id
             .or_else(|| caller.map(|c| c.trace_id));
@@ -125,17 +120,31 @@ impl Admission {
         Ok(Admitted { task, note })
     }
 
-    fn check_documents(
+    async fn find_template(&self, request: &TaskRequest) -> Result<Arc<Blueprint>, Refusal> {
+        let version = request.version.as_deref();
+        let found = self
+            .templates
+            .find(&request.namespace, &request.name, version)
+            .await;
+        found
+            .map_err(|_| Refusal::Unavailable)?
+            .ok_or_else(|| Refusal::UnknownTemplate {
+                namespace: request.namespace.clone(),
+                name: request.name.clone(),
+                version: request.version.clone(),
+            })
+    }
+
+    /// Context and options.
+    fn read_documents(
         &self,
         request: &TaskRequest,
-        blueprint: &Blueprint,
     ) -> Result<(Document, Option<Document>), Refusal> {
         let context = self.check_context(request.context.get())?;
         let options = match &request.options {
             Some(options) => Some(self.check_document(options.get(), "/options")?),
             None => None,
         };
-        self.schemas.check(blueprint, context.as_str())?;
         Ok((context, options))
     }
 
