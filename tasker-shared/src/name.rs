@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_name_is_kept_once_and_equals_the_same_text_from_elsewhere() {
-        let (first, second) = (Name::of("shop"), Name::of(&"shop".to_owned()));
+        let (first, second) = (Name::of("shop"), Name::of(String::from("shop").as_str()));
         assert!(std::ptr::eq(first.as_str(), second.as_str()));
         assert_eq!(first, Name::fixed("shop"));
     }

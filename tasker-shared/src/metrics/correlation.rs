@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{Correlation, Mode, Settings, catalog, collect, export, settings};
 
-/// A task with more steps than this counts as several ids: each step's name is a series.
-const STEPS_PER_PLACE: usize = 32;
+/// A task with this many steps or more counts as several ids: each step's name is a series.
+const STEPS_PER_PLACE: usize = 16;
 /// Ids that asked to be followed may take as many places again as there are for those that did not.
 const ROOM_FOR_ASKED: usize = 2;
 /// How often ids are looked through for those that are quiet.
