@@ -87,4 +87,4 @@ pub fn step_span(task_uuid: Uuid, step_uuid: Uuid, correlation_id: Uuid) -> Span
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

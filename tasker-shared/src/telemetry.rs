@@ -156,11 +156,17 @@ impl Export {
             faults: &faults,
             stop,
         };
-        let export = async |batch| self.span_exporter.export(batch).await;
+        let export = async |batch| {
+            let exported = self.span_exporter.export(batch).await;
+            exported.map_err(endpoint::reason)
+        };
         let spans = self.spans.export(export, timeout, &faults, stop);
         let logs = async {
             if let Some(logs) = self.logs {
-                let export = async |batch| logs::export(&self.log_exporter, batch).await;
+                let export = async |batch| {
+                    let exported = logs::export(&self.log_exporter, batch).await;
+                    exported.map_err(endpoint::reason)
+                };
                 logs.export(export, timeout, &faults, stop).await;
             }
         };

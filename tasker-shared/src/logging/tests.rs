@@ -4,13 +4,14 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::level::Levels;
 use super::*;
 
 /// What was written.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -31,12 +32,18 @@ impl<'a> MakeWriter<'a> for Written {
 }
 
 impl Written {
-    fn take(&self) -> String {
+    pub(crate) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
 }
 
-fn json(level: &str) -> (impl tracing::Subscriber + use<>, Written, Levels) {
+fn json(
+    level: &str,
+) -> (
+    impl tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<>,
+    Written,
+    Levels,
+) {
     let (filter, levels) = level::initial(None, level).unwrap();
     let written = Written::default();
     let lines = fmt::layer()
@@ -44,6 +51,15 @@ fn json(level: &str) -> (impl tracing::Subscriber + use<>, Written, Levels) {
         .fmt_fields(JsonFields::new())
         .event_format(lines::JsonLines);
     (registry().with(filter).with(lines), written, levels)
+}
+
+/// JSON lines, and the export of them where it is on.
+pub(crate) fn exporting(level: &str) -> (impl tracing::Subscriber + Send + Sync + use<>, Written) {
+    let (subscriber, written, _) = json(level);
+    (
+        subscriber.with(telemetry::logs::layer(STEP_FIELDS)),
+        written,
+    )
 }
 
 fn span() -> Span {

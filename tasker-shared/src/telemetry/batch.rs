@@ -124,6 +124,7 @@ impl<T: Debug> Waiting<T> {
         while batch.len() < BATCH {
             let room = BATCH - batch.len();
             tokio::select! {
+                biased;
                 n = self.receiver.recv_many(&mut batch, room) => if n == 0 { break },
                 () = tokio::time::sleep_until(full) => break,
                 () = stop.ended() => break,
@@ -159,3 +160,6 @@ impl<T: Debug> Waiting<T> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::LogExporter as _;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use prost::Message;
@@ -43,7 +44,8 @@ pub enum EndpointError {
 /// A sending of metrics failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    #[error("{}", chain(.0))]
+    // What the endpoint itself says is left out: some repeat the credentials they were sent.
+    #[error("{:?}{}", .0.code(), causes(&**.0))]
     Grpc(#[from] Box<tonic::Status>),
     #[error("{}", chain(.0))]
     Http(#[from] reqwest::Error),
@@ -225,6 +227,26 @@ fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
 
 /// An error with what caused it.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    format!("{error}{}", causes(error))
+}
+
+/// What caused an error, each cause once.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = String::new();
     let causes = std::iter::successors(error.source(), |error| (*error).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    for cause in causes.map(ToString::to_string) {
+        if !said.ends_with(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
+}
+
+/// What an exporter of OpenTelemetry says of its failure.
+pub(super) fn reason(error: OTelSdkError) -> String {
+    match error {
+        OTelSdkError::InternalFailure(reason) => reason,
+        other => other.to_string(),
+    }
 }

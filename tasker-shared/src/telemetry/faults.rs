@@ -71,3 +71,53 @@ impl Backoff {
         self.failures = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::tests::exporting;
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_mentioned_once_a_minute_with_their_number() {
+        let (subscriber, written) = exporting("info");
+        let _subscriber = tracing::subscriber::set_default(subscriber);
+        let faults = Faults::new("http://collector:4317");
+        let lines = |seconds: u64| {
+            let (faults, written) = (&faults, &written);
+            async move {
+                for _ in 0..seconds {
+                    faults.report(Signal::Traces, &"connection refused");
+                    tokio::time::advance(Duration::from_secs(1)).await;
+                }
+                written.take()
+            }
+        };
+        let first = lines(1).await;
+        assert_eq!(first.lines().count(), 1);
+        for part in [
+            "\"signal\":\"traces\"",
+            "\"endpoint\":\"http://collector:4317\"",
+            "\"failures\":1",
+            "\"error\":\"connection refused\"",
+            "\"level\":\"WARN\"",
+        ] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        assert_eq!(lines(59).await, "");
+        let next = lines(60).await;
+        assert_eq!(next.lines().count(), 1);
+        assert!(next.contains("\"failures\":60"), "{next}");
+    }
+
+    #[test]
+    fn pauses_grow_to_half_a_minute_and_begin_anew() {
+        let mut backoff = Backoff::default();
+        for seconds in [1, 2, 4, 8, 16, 30, 30, 30] {
+            let pause = backoff.pause().as_secs_f64();
+            let longest = f64::from(seconds);
+            assert!((longest / 2.0..longest).contains(&pause), "{pause}");
+        }
+        backoff.reset();
+        assert!(backoff.pause() <= FIRST_PAUSE);
+    }
+}

@@ -82,6 +82,9 @@ impl LogProcessor for Forward {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
         // It would be the place in the source, which is no name of an event.
         record.set_event_name("");
+        if let Some(now) = record.observed_timestamp() {
+            record.set_timestamp(now);
+        }
         DOOR.push(|| (record.clone(), scope.clone()));
     }
 

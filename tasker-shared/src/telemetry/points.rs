@@ -186,3 +186,6 @@ fn nanos(time: SystemTime) -> u64 {
 fn count(points: usize) -> u64 {
     points as u64
 }
+
+#[cfg(test)]
+mod tests;

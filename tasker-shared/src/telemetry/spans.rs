@@ -263,3 +263,6 @@ fn within(task: &Task, id: SpanId) -> SpanContext {
 fn otel(id: SpanId) -> opentelemetry::SpanId {
     opentelemetry::SpanId::from_bytes(id.to_bytes())
 }
+
+#[cfg(test)]
+mod tests;
