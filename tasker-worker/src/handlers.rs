@@ -192,7 +192,7 @@ mod tests {
         let error = testing::call(&handler, testing::context().build())
             .await
             .unwrap_err();
-        assert_eq!(error.error_type(), "result_too_large");
+        assert_eq!(error.error_type(), "result_invalid");
         assert!(!error.is_retryable());
     }
 
