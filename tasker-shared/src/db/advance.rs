@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::effects::{self, Effects};
+use super::effects::{Answer, Effects};
 use super::{Error, Result, statements};
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
@@ -109,20 +109,21 @@ statements! {
                       RETURNING t.task_uuid, t.state, t.created_at),
          counted AS (INSERT INTO tasker.task_counts (state, change)
                      SELECT c.state, c.change
-                       FROM (SELECT (SELECT count(*) FROM started) AS began, (SELECT count(*) FROM finished) AS ended,
-                                    (SELECT count(*) FROM finished WHERE state = 7) AS stuck) n,
-                            LATERAL (VALUES (0, -n.began), (3, n.began - n.ended), (7, n.stuck)) AS c(state, change)
+                       FROM (SELECT count(*) AS n FROM started) b, (SELECT count(*) AS n, count(*) FILTER (WHERE state = 7) AS stuck FROM finished) e,
+                            LATERAL (VALUES (0, -b.n), (3, b.n - e.n), (7, e.stuck)) AS c(state, change)
                       WHERE c.change <> 0),
          woken AS (SELECT pg_notify('tasker_steps', '') WHERE $17 AND EXISTS (SELECT 1 FROM queued))
-         -- the messages that are gone, those of them that changed their step, and how many were sent; what nobody
-         -- reads is not run: this reads the notification
-         SELECT 0 AS what, NULL::uuid AS task_uuid, NULL::int4 AS step_no, NULL::int4 AS attempt, NULL::int2 AS state, NULL::float8 AS age_ms,
-                (SELECT array_agg(id) FROM gone) AS gone, (SELECT array_agg(id) FROM ended) AS changed, (SELECT count(*) FROM again) AS told
-           FROM (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0
-         UNION ALL SELECT 1, task_uuid, step_no, attempt, NULL, NULL, NULL, NULL, NULL FROM queued
-         UNION ALL SELECT 2, task_uuid, step_no, NULL, state, NULL, NULL, NULL, NULL FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0
-         UNION ALL SELECT 3, task_uuid, NULL, NULL, state, (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8, NULL, NULL, NULL
-                     FROM (SELECT * FROM started UNION ALL SELECT * FROM finished) t";
+         -- one row, which costs least: the messages that are gone, those of them that changed their step, the steps enqueued and,
+         -- as attempt 0, skipped, the tasks that changed; what nobody reads is not run: this reads the notification
+         SELECT g.gone, e.changed, c.step_tasks, c.step_numbers, c.attempts, t.tasks, t.states, t.ages_ms, a.again
+           FROM (SELECT array_agg(id) AS gone FROM gone) g, (SELECT array_agg(id) AS changed FROM ended) e,
+                (SELECT array_agg(task_uuid) AS step_tasks, array_agg(step_no) AS step_numbers, array_agg(attempt) AS attempts
+                   FROM (SELECT * FROM queued
+                         UNION ALL SELECT task_uuid, step_no, 0 FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0) s) c,
+                (SELECT array_agg(task_uuid) AS tasks, array_agg(state) AS states,
+                        array_agg((extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8) AS ages_ms
+                   FROM (SELECT * FROM started UNION ALL SELECT * FROM finished) s) t,
+                (SELECT count(*) AS again FROM again) a, (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0";
 }
 
 /// The message of a row; `None` where its kind is not known.
@@ -205,7 +206,7 @@ pub async fn apply(
         .iter()
         .map(|m| int(m.children.end))
         .collect::<Result<Vec<_>>>()?;
-    let query = sqlx::query(APPLY.sql)
+    let query = sqlx::query_as(APPLY.sql)
         .bind(server)
         .bind(moves.iter().map(|m| m.message.shard).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
@@ -241,18 +242,19 @@ pub async fn apply(
         .bind(plan.children.iter().map(|c| c.number).collect::<Vec<_>>())
         .bind(plan.children.iter().map(|c| c.lane).collect::<Vec<_>>())
         .bind(notify);
-    let rows = APPLY.run(query.fetch_all(connection)).await?;
-    let (effects, told) = effects::read(APPLY.name, plan, &rows)?;
-    record(plan, &effects, told);
+    let answer: Answer = APPLY.run(query.fetch_one(connection)).await?;
+    let again = answer.again.unsigned_abs();
+    let effects = Effects::of(APPLY.name, plan, answer)?;
+    record(plan, &effects, again);
     Ok(effects)
 }
 
-/// Counts the messages that an advance moved; `told` went back to `results`.
-fn record(plan: &Advance, effects: &Effects, told: u64) {
+/// Counts the messages that an advance moved; `again` went back to `results`.
+fn record(plan: &Advance, effects: &Effects, again: u64) {
     let recent = plan.moves.last().map(|m| Correlation::from(&m.message));
     let taken = effects.taken.len() as u64;
     messaging::received(Queue::Results, taken, recent);
     messaging::deleted(Queue::Results, taken, recent);
-    messaging::sent(Queue::Results, told, recent);
+    messaging::sent(Queue::Results, again, recent);
     messaging::sent(Queue::Steps, effects.enqueued.len() as u64, recent);
 }

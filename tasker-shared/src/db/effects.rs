@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Error, Result};
@@ -62,43 +60,57 @@ pub struct TaskChange {
     pub age: Duration,
 }
 
-/// What the rows of an advance say of its plan, and how many messages it sent to servers.
-pub(super) fn read(
-    operation: &'static str,
-    plan: &Advance,
-    rows: &[PgRow],
-) -> Result<(Effects, u64)> {
-    let wrong = |source| Error::new(operation, source);
-    let mut effects = Effects::default();
-    let mut sent = 0;
-    for row in rows {
-        match row.try_get("what").map_err(wrong)? {
-            0 => {
-                let ids = |name: &str| -> Result<FxHashSet<i64>> {
-                    let ids: Option<Vec<i64>> = row.try_get(name).map_err(wrong)?;
-                    Ok(ids.unwrap_or_default().into_iter().collect())
-                };
-                take(&mut effects, plan, &ids("gone")?, &ids("changed")?);
-                sent = row.try_get("told").map(i64::unsigned_abs).map_err(wrong)?;
+/// What an advance says of what it did, columns as arrays.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Answer {
+    /// The messages that are gone, and those of them that changed their step.
+    gone: Option<Vec<i64>>,
+    changed: Option<Vec<i64>>,
+    /// Steps that were enqueued and, with no attempt, skipped.
+    step_tasks: Option<Vec<Uuid>>,
+    step_numbers: Option<Vec<i32>>,
+    attempts: Option<Vec<i32>>,
+    /// Tasks that changed.
+    tasks: Option<Vec<Uuid>>,
+    states: Option<Vec<i16>>,
+    ages_ms: Option<Vec<f64>>,
+    /// Messages that were sent to the servers.
+    pub(super) again: i64,
+}
+
+impl Effects {
+    /// What `operation` did of its plan.
+    pub(super) fn of(operation: &'static str, plan: &Advance, answer: Answer) -> Result<Effects> {
+        let ids = |ids: Option<Vec<i64>>| ids.into_iter().flatten().collect::<FxHashSet<i64>>();
+        let mut effects = Effects::default();
+        take(&mut effects, plan, &ids(answer.gone), &ids(answer.changed));
+        let numbers = answer.step_numbers.into_iter().flatten();
+        let steps = answer.step_tasks.into_iter().flatten().zip(numbers);
+        for ((task_uuid, step_no), attempt) in steps.zip(answer.attempts.into_iter().flatten()) {
+            match attempt {
+                0 => effects.ended.push(StepEnd {
+                    task_uuid,
+                    step_no,
+                    state: StepState::Skipped,
+                }),
+                attempt => effects.enqueued.push(Enqueued {
+                    task_uuid,
+                    step_no,
+                    attempt,
+                }),
             }
-            1 => effects.enqueued.push(Enqueued {
-                task_uuid: row.try_get("task_uuid").map_err(wrong)?,
-                step_no: row.try_get("step_no").map_err(wrong)?,
-                attempt: row.try_get("attempt").map_err(wrong)?,
-            }),
-            2 => effects.ended.push(StepEnd {
-                task_uuid: row.try_get("task_uuid").map_err(wrong)?,
-                step_no: row.try_get("step_no").map_err(wrong)?,
-                state: StepState::Skipped,
-            }),
-            _ => effects.tasks.push(TaskChange {
-                task_uuid: row.try_get("task_uuid").map_err(wrong)?,
-                state: task_state(operation, row.try_get("state").map_err(wrong)?)?,
-                age: milliseconds(row.try_get("age_ms").map_err(wrong)?),
-            }),
         }
+        let states = answer.states.into_iter().flatten();
+        let tasks = answer.tasks.into_iter().flatten().zip(states);
+        for ((task_uuid, state), age_ms) in tasks.zip(answer.ages_ms.into_iter().flatten()) {
+            effects.tasks.push(TaskChange {
+                task_uuid,
+                state: task_state(operation, state)?,
+                age: milliseconds(age_ms),
+            });
+        }
+        Ok(effects)
     }
-    Ok((effects, sent))
 }
 
 /// The moves whose messages are gone, and the steps that those ended which changed theirs.

@@ -68,7 +68,9 @@ async fn statements_messages_connections_and_transactions_are_measured() {
         1
     );
     assert!(number(waits, &["general"]) > 0);
-    assert!(number("tasker_db_pool_connections_idle", &["general"]) > 0);
+    let connections = ["active", "idle"]
+        .map(|use_| number(&format!("tasker_db_pool_connections_{use_}"), &["general"]));
+    assert!(connections.iter().sum::<u64>() > 0);
 
     // One task: a fails once, then a and b succeed.
     world.submit(&blueprint).await;
