@@ -7,7 +7,6 @@ mod lines;
 use std::io::{self, IsTerminal};
 
 use tracing::Span;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -36,8 +35,6 @@ pub enum InitError {
         text: String,
         /// Which setting it came from.
         origin: &'static str,
-        /// What is wrong with it.
-        source: ParseError,
     },
     /// It was set up before.
     #[error("logging is set up already")]

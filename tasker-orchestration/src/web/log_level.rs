@@ -40,7 +40,6 @@ impl From<LevelError> for ApiError {
         match error {
             LevelError::Unknown(_) => ApiError::invalid("/level", error),
             LevelError::NotSetUp => ApiError::conflict(error.to_string()),
-            LevelError::Reload(source) => ApiError::internal("set_level", &source),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Which events are logged, and changing that while the process runs.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::{Registry, reload};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Metadata, Subscriber, callsite};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer};
 
 use super::{InitError, STEP};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The filter in force.
+/// The levels in force, as whoever changes them has them.
 #[derive(Debug)]
 pub(super) struct Levels {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: Filter,
     text: Mutex<String>,
 }
 
@@ -29,31 +32,59 @@ pub enum LevelError {
     /// Somebody else decides what is logged.
     #[error("this process does not log by itself")]
     NotSetUp,
-    #[error("the log level cannot be changed: {0}")]
-    Reload(#[from] reload::Error),
 }
 
-/// The filter that logging begins with, as a layer, and the way to change it later.
+/// The layer that lets events through by their target and level. What it says of a place in the code is remembered
+/// there, so that it is asked again only when it has changed; a span costs nothing here.
+#[derive(Debug, Clone)]
+pub(super) struct Filter(Arc<RwLock<Targets>>);
+
+impl Filter {
+    fn new(targets: Targets) -> Self {
+        Self(Arc::new(RwLock::new(with_steps(targets))))
+    }
+
+    fn replace(&self, targets: Targets) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = with_steps(targets);
+        callsite::rebuild_interest_cache();
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Targets) -> T) -> T {
+        question(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Filter {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        self.ask(|targets| Layer::<S>::register_callsite(targets, metadata))
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        self.ask(|targets| Layer::<S>::enabled(targets, metadata, context))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.ask(Layer::<S>::max_level_hint)
+    }
+}
+
+/// The filter that logging begins with, and the way to change it later.
 pub(super) fn initial(
     variable: Option<String>,
     level: &str,
-) -> Result<(reload::Layer<EnvFilter, Registry>, Levels), InitError> {
+) -> Result<(Filter, Levels), InitError> {
     let (text, origin) = match variable.filter(|text| !text.trim().is_empty()) {
         Some(text) => (text, "RUST_LOG"),
         None => (level.to_owned(), "logging.level"),
     };
-    match EnvFilter::builder().parse(&text) {
-        Ok(filter) => {
-            let (layer, filter) = reload::Layer::new(with_steps(filter));
-            let text = Mutex::new(text);
-            Ok((layer, Levels { filter, text }))
-        }
-        Err(source) => Err(InitError::Level {
-            text,
-            origin,
-            source,
-        }),
-    }
+    // A target alone is all of it, as people are used to from the variable.
+    let known = |part: &str| is_directive(part) || is_target(part);
+    let Some((text, targets)) = targets(&text, known) else {
+        return Err(InitError::Level { text, origin });
+    };
+    let filter = Filter::new(targets);
+    let text = Mutex::new(text);
+    Ok((filter.clone(), Levels { filter, text }))
 }
 
 impl Levels {
@@ -69,15 +100,12 @@ impl Levels {
     }
 
     pub(super) fn change(&self, text: &str) -> Result<String, LevelError> {
-        let text = text.trim();
-        let unknown = || LevelError::Unknown(text.to_owned());
-        if !text.split(',').all(is_directive) {
-            return Err(unknown());
-        }
-        let filter = EnvFilter::builder().parse(text).map_err(|_| unknown())?;
+        let Some((text, targets)) = targets(text, is_directive) else {
+            return Err(LevelError::Unknown(text.to_owned()));
+        };
         let mut current = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        self.filter.reload(with_steps(filter))?;
-        Ok(std::mem::replace(&mut current, text.to_owned()))
+        self.filter.replace(targets);
+        Ok(std::mem::replace(&mut current, text))
     }
 }
 
@@ -95,23 +123,36 @@ pub fn level() -> String {
     IN_FORCE.get().map(Levels::text).unwrap_or_default()
 }
 
+/// What a list of directives means, and the list without what is superfluous in it.
+fn targets(text: &str, known: impl Fn(&str) -> bool) -> Option<(String, Targets)> {
+    let parts = text.split(',').map(str::trim);
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() || !parts.iter().all(|part| known(part)) {
+        return None;
+    }
+    let text = parts.join(",");
+    let targets = text.parse().ok()?;
+    Some((text, targets))
+}
+
 /// Stricter than the filter itself, to which a misspelt level is the name of a target.
 fn is_directive(part: &str) -> bool {
-    let is_level = |text: &str| LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level));
-    let is_target = |text: &str| {
-        let known = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
-        !text.is_empty() && text.chars().all(known)
-    };
-    match part.trim().split_once('=') {
+    match part.split_once('=') {
         Some((target, level)) => is_target(target) && is_level(level),
-        None => is_level(part.trim()),
+        None => is_level(part),
     }
 }
 
-/// The same filter with the spans of steps let through, whatever it says: lines of all levels want their fields.
-fn with_steps(filter: EnvFilter) -> EnvFilter {
-    match format!("{STEP}=error").parse() {
-        Ok(steps) => filter.add_directive(steps),
-        Err(_) => filter,
-    }
+fn is_level(text: &str) -> bool {
+    LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level))
+}
+
+fn is_target(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
+    !text.is_empty() && text.chars().all(known)
+}
+
+/// The same with the spans of steps let through, whatever it says: lines of all levels want their fields.
+fn with_steps(targets: Targets) -> Targets {
+    targets.with_target(STEP, LevelFilter::ERROR)
 }

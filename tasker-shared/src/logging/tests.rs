@@ -73,10 +73,11 @@ fn the_variable_wins_where_it_says_something() {
         (Some(""), "warn", "warn"),
         (Some("debug"), "info", "debug"),
         (
-            Some("tasker=trace,sqlx=warn"),
+            Some(" tasker=trace, sqlx=warn,"),
             "info",
             "tasker=trace,sqlx=warn",
         ),
+        (Some("tasker_worker"), "info", "tasker_worker"),
     ] {
         let (_, levels) = level::initial(variable.map(str::to_owned), level).unwrap();
         assert_eq!(levels.text(), expected);
@@ -94,6 +95,8 @@ fn a_level_that_is_none_is_refused_with_its_origin() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("from RUST_LOG"), "{error}");
+    // Filters by span are more than is promised.
+    assert!(level::initial(Some("[step]=debug".to_owned()), "info").is_err());
 }
 
 #[test]
@@ -125,7 +128,6 @@ fn what_is_no_level_changes_nothing() {
             "",
             "loud",
             "inf",
-            "info,",
             "tasker=",
             "=info",
             "tasker=loud",

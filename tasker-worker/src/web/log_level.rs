@@ -34,7 +34,7 @@ impl From<LevelError> for Failure {
         let message = error.to_string();
         match error {
             LevelError::Unknown(_) => Failure::bad_request(message),
-            LevelError::NotSetUp | LevelError::Reload(_) => Failure::conflict(message),
+            LevelError::NotSetUp => Failure::conflict(message),
         }
     }
 }
