@@ -216,13 +216,12 @@ mod tests {
         sender.try_send(1).unwrap();
         sender.try_send(2).unwrap();
         assert_eq!(sender.try_send(3), Err(Refused::Full(3)));
-        let waiting = tokio::spawn({
-            let sender = sender.clone();
-            async move { sender.send(3).await }
-        });
+        let other = sender.clone();
+        let mut waiting = Box::pin(async move { other.send(3).await });
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
         assert_eq!(watch.usage().percent(), 100.0);
         assert_eq!(receiver.recv().await, Some(1));
-        waiting.await.unwrap().unwrap();
+        waiting.await.unwrap();
         let usage = watch.usage();
         assert_eq!((usage.used, usage.high_water, usage.full_events), (2, 2, 2));
 
