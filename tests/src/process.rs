@@ -136,6 +136,12 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Whether it answers: not one that ended, or was killed.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        rustix::process::test_kill_process(self.pid).is_ok()
+    }
+
     /// Sends any signal, `STOP` and `CONT` for example.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap();

@@ -1,0 +1,203 @@
+//! What can go wrong around tasks, brought about from outside: too much at once, and workers and databases that go away.
+
+use futures::future::join_all;
+use reqwest::Method;
+use rustix::process::Signal;
+use tasker_tests::{Stack, until};
+use uuid::Uuid;
+
+use super::PATIENCE;
+use super::drive::{cancel, request, submit};
+use super::judge::Judge;
+
+/// More than fits: submissions while tasks cannot be stored, results while they cannot.
+pub(super) async fn crowded(stack: &mut Stack, judge: &mut Judge) {
+    let mut transaction = stack.sql().begin().await.unwrap();
+    sqlx::query("LOCK TABLE tasker.tasks IN EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let url = stack.url("/v1/tasks");
+    let sending: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(stack.client().post(&url).json(&request("single")).send()))
+        .collect();
+    wait_full(stack, judge, "server", "submissions").await;
+    transaction.rollback().await.unwrap();
+    let answers = join_all(sending).await;
+    let statuses = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().unwrap().status().as_u16());
+    let statuses: Vec<u16> = statuses.collect();
+    assert!(
+        statuses.iter().all(|status| [201, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert!(
+        statuses.contains(&201) && statuses.contains(&503),
+        "{statuses:?}"
+    );
+
+    let mut transaction = stack.sql().begin().await.unwrap();
+    sqlx::query("LOCK TABLE tasker.attempts IN EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let tasks = stack.submit_all(&vec![request("single"); 8]).await;
+    wait_full(stack, judge, "worker", "results").await;
+    transaction.rollback().await.unwrap();
+    stack.wait_all_final(&tasks, PATIENCE).await;
+}
+
+async fn wait_full(stack: &Stack, judge: &mut Judge, kind: &str, channel: &str) {
+    until(PATIENCE, async || {
+        for (_, process) in stack.processes().filter(|(of, _)| *of == kind) {
+            let shown = process.metrics().await;
+            if shown.sum("mpsc_channel_full_events_total", &[("channel", channel)]) > 0.0 {
+                return Ok(());
+            }
+        }
+        Err(format!("no {channel} were full"))
+    })
+    .await;
+    judge.look(stack).await;
+}
+
+/// Workers that freeze, are killed, or have to stop before they are done.
+pub(super) async fn losing_workers(stack: &mut Stack, judge: &mut Judge) {
+    let frozen = submit(stack, "long").await;
+    wait_claimed(stack, judge).await;
+    stack.worker().signal(Signal::STOP);
+    wait_lost(stack, 1).await;
+    // It finds that its lease is somebody else's while its handler still runs.
+    stack.worker().signal(Signal::CONT);
+    wait_claimed(stack, judge).await;
+    cancel(stack, frozen).await;
+
+    let killed = submit(stack, "program").await;
+    wait_claimed(stack, judge).await;
+    stack.worker().kill_9().await;
+    wait_lost(stack, 2).await;
+    stack.worker().restart().await;
+    stack.wait_complete(killed, PATIENCE).await;
+
+    submit(stack, "program").await;
+    wait_claimed(stack, judge).await;
+    assert!(stack.worker().term().await.success());
+    stack.worker().restart().await;
+}
+
+async fn wait_claimed(stack: &Stack, judge: &mut Judge) {
+    let claimed = "SELECT count(*) FROM tasker.ready WHERE worker IS NOT NULL";
+    stack
+        .wait_count("claimed", claimed, PATIENCE, |claimed| claimed == 1)
+        .await;
+    judge.look(stack).await;
+}
+
+async fn wait_lost(stack: &Stack, times: i64) {
+    let lost = "SELECT count(*) FROM tasker.attempts WHERE outcome = 6";
+    stack
+        .wait_count("lost", lost, PATIENCE, |lost| lost == times)
+        .await;
+}
+
+/// A worker that claims a step and cannot read its template, because its connection is cut.
+pub(super) async fn losing_a_template(stack: &mut Stack, judge: &mut Judge) {
+    assert!(stack.workers()[1].term().await.success());
+    let task = submit(stack, "telling").await;
+    let mut transaction = stack.sql().begin().await.unwrap();
+    sqlx::query("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    stack.workers()[1].restart().await;
+    wait_blocked(stack, &["FROM tasker.templates WHERE template_id"]).await;
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE wait_event_type = 'Lock' AND query LIKE '%tasker.templates WHERE template_id%'",
+    )
+    .execute(stack.sql())
+    .await
+    .unwrap();
+    transaction.rollback().await.unwrap();
+    stack.wait_complete(task, PATIENCE).await;
+    judge.look(stack).await;
+}
+
+/// A database that goes away while everything is in the middle of a statement, and comes back.
+pub(super) async fn losing_the_database(stack: &mut Stack, judge: &mut Judge) {
+    submit(stack, "program").await;
+    wait_claimed(stack, judge).await;
+    let locked = lock_queues(stack).await;
+    let url = stack.url("/v1/tasks");
+    let sending = tokio::spawn(stack.client().post(&url).json(&request("single")).send());
+    // What is being claimed, handed in, applied, taken and stored.
+    let blocked = [
+        "UPDATE tasker.ready SET worker",
+        "DELETE FROM tasker.ready",
+        "LATERAL (SELECT * FROM tasker.results",
+        "DELETE FROM tasker.requests",
+        "-- the tasks as they came",
+    ];
+    wait_blocked(stack, &blocked).await;
+    stack.postgres().kill_now().await.unwrap();
+    drop(locked);
+    stack.postgres().restart().await.unwrap();
+    // Nobody knows whether it was stored.
+    let answer = sending.await.unwrap().unwrap();
+    assert!(answer.status().is_server_error(), "{answer:?}");
+    let task = until(PATIENCE, async || {
+        let request = request("single");
+        let (status, answer) = stack.call(Method::POST, "/v1/tasks", Some(&request)).await;
+        match answer["task_uuid"].as_str() {
+            Some(task) => Ok(task.parse::<Uuid>().unwrap()),
+            None => Err(format!("{status} {answer}")),
+        }
+    })
+    .await;
+    stack.wait_complete(task, PATIENCE).await;
+    wait_done(stack).await;
+}
+
+/// Waits until nothing is under way but the tasks of [`by_hand`] that wait.
+async fn wait_done(stack: &Stack) {
+    let left = "SELECT count(*) FROM tasker.tasks WHERE state IN (0, 3)";
+    stack
+        .wait_count("done", left, PATIENCE, |left| left == 2)
+        .await;
+}
+
+/// Keeps everybody from what goes through the queues, as long as the transaction lives.
+async fn lock_queues(stack: &Stack) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    until(PATIENCE, async || {
+        let mut transaction = stack.sql().begin().await.unwrap();
+        // Where a statement is in the middle of some of them, one of the two is told of a deadlock.
+        sqlx::query(
+            "LOCK TABLE tasker.requests, tasker.ready, tasker.results IN ACCESS EXCLUSIVE MODE",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| error.to_string())?;
+        Ok(transaction)
+    })
+    .await
+}
+
+/// Waits until statements with these texts wait for a lock.
+async fn wait_blocked(stack: &Stack, texts: &[&str]) {
+    until(PATIENCE, async || {
+        let queries: Vec<String> =
+            sqlx::query_scalar("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                .fetch_all(stack.sql())
+                .await
+                .unwrap();
+        let missing = texts
+            .iter()
+            .find(|text| !queries.iter().any(|query| query.contains(**text)));
+        match missing {
+            None => Ok(()),
+            Some(text) => Err(format!("{text} does not wait")),
+        }
+    })
+    .await;
+}
