@@ -3,25 +3,193 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tasker_tests::exposition::{Exposition, whole};
+use tasker_tests::exposition::whole;
 use tasker_tests::{Setup, Stack, until};
 
 use super::{PATIENCE, drive};
 
-/// What a query that groups by a number and counts answers.
-async fn count_by(stack: &Stack, sql: &'static str) -> BTreeMap<i16, u64> {
-    let rows: Vec<(i16, i64)> = sqlx::query_as(sql).fetch_all(stack.sql()).await.unwrap();
-    rows.into_iter()
-        .map(|(key, count)| (key, u64::try_from(count).unwrap()))
-        .collect()
+/// A number that processes show together: whose, its name, and a label that it has.
+type Shown = (
+    &'static str,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+);
+
+/// Rows of the database, counted.
+struct Stored {
+    tasks: BTreeMap<i16, u64>,
+    attempts: BTreeMap<i16, u64>,
+    enqueued: u64,
+    /// Failed attempts that were scheduled to run again.
+    again: u64,
 }
 
-async fn count(stack: &Stack, sql: &'static str) -> u64 {
-    let count: i64 = sqlx::query_scalar(sql)
-        .fetch_one(stack.sql())
-        .await
-        .unwrap();
-    u64::try_from(count).unwrap()
+impl Stored {
+    async fn read(stack: &Stack) -> Self {
+        let by = async |sql: &'static str| {
+            let rows: Vec<(i16, i64)> = sqlx::query_as(sql).fetch_all(stack.sql()).await.unwrap();
+            let rows = rows.into_iter();
+            rows.map(|(key, count)| (key, u64::try_from(count).unwrap()))
+                .collect()
+        };
+        let count = async |sql: &'static str| {
+            let count: i64 = sqlx::query_scalar(sql)
+                .fetch_one(stack.sql())
+                .await
+                .unwrap();
+            u64::try_from(count).unwrap()
+        };
+        Self {
+            tasks: by("SELECT state, count(*) FROM tasker.tasks GROUP BY 1").await,
+            attempts: by("SELECT outcome, count(*) FROM tasker.attempts GROUP BY 1").await,
+            // What a person supplied was no delivery.
+            enqueued: count(
+                "SELECT (SELECT count(*) FROM tasker.attempts WHERE outcome <> 8) + (SELECT count(*) FROM tasker.ready)",
+            )
+            .await,
+            again: count(
+                "SELECT count(*) FROM tasker.attempts AS a JOIN tasker.steps AS s USING (task_uuid, step_no)
+                  WHERE a.outcome IN (1, 3, 4) AND (a.attempt < s.attempt OR s.due_at IS NOT NULL)",
+            )
+            .await,
+        }
+    }
+
+    fn tasks(&self, states: &[i16]) -> u64 {
+        states
+            .iter()
+            .filter_map(|state| self.tasks.get(state))
+            .sum()
+    }
+
+    fn attempts(&self, outcomes: &[i16]) -> u64 {
+        outcomes
+            .iter()
+            .filter_map(|outcome| self.attempts.get(outcome))
+            .sum()
+    }
+
+    /// What has to be shown of the tasks.
+    fn of_tasks(&self) -> Vec<(Shown, u64)> {
+        const ENDED: &str = "tasker_task_duration_milliseconds_count";
+        const FINALIZED: &str = "tasker_task_finalization_duration_milliseconds_count";
+        const INITIALIZED: &str = "tasker_task_initialization_duration_milliseconds_count";
+        const ACTIVE: &str = "tasker_tasks_active";
+        let all = self.tasks.values().sum();
+        let mut shown = vec![
+            (("server", "tasker_tasks_requests_total", None), all),
+            (("server", INITIALIZED, None), all),
+            (
+                ("server", "tasker_tasks_completions_total", None),
+                self.tasks(&[8]),
+            ),
+            (
+                ("server", "tasker_tasks_failures_total", None),
+                self.tasks(&[9]),
+            ),
+            (
+                ("server", ENDED, Some(("final_state", "resolved_manually"))),
+                self.tasks(&[11]),
+            ),
+            (("server", ACTIVE, None), self.tasks(&[0, 3, 7])),
+            (
+                ("server", ACTIVE, Some(("state", "pending"))),
+                self.tasks(&[0]),
+            ),
+            (
+                ("server", ACTIVE, Some(("state", "blocked_by_failures"))),
+                self.tasks(&[7]),
+            ),
+            // All that have begun and are not at rest wait for a retry.
+            (
+                ("server", ACTIVE, Some(("state", "waiting_for_retry"))),
+                self.tasks(&[3]),
+            ),
+        ];
+        for (state, number) in [("complete", 8), ("error", 9), ("cancelled", 10)] {
+            for name in [ENDED, FINALIZED] {
+                let state = Some(("final_state", state));
+                shown.push((("server", name, state), self.tasks(&[number])));
+            }
+        }
+        shown
+    }
+
+    /// What has to be shown of the steps.
+    fn of_steps(&self) -> Vec<(Shown, u64)> {
+        const RAN: &str = "tasker_step_execution_duration_milliseconds_count";
+        const FAILED: &str = "tasker_steps_failures_total";
+        const PROCESSED: &str = "tasker_step_results_processed_total";
+        const PROCESSING: &str = "tasker_step_result_processing_duration_milliseconds_count";
+        const SUBMISSION: &str = "tasker_step_result_submission_duration_milliseconds_count";
+        const SENT: &str = "tasker_queue_messages_sent_total";
+        const WAITED: &str = "tasker_step_queue_wait_duration_milliseconds_count";
+        let good = self.attempts(&[0]);
+        // Every attempt but what a person supplied.
+        let all = self.attempts(&[0, 1, 2, 3, 4, 5]);
+        let mut shown = vec![
+            (
+                ("server", "tasker_steps_enqueued_total", None),
+                self.enqueued,
+            ),
+            (("server", SENT, Some(("queue", "steps"))), self.enqueued),
+            (("server", "tasker_steps_retries_total", None), self.again),
+            (("server", "tasker_steps_ready", None), 0),
+            (("worker", "tasker_steps_claimed_total", None), all),
+            (("worker", "tasker_worker_claim_batch_size_sum", None), all),
+            (
+                (
+                    "worker",
+                    "tasker_queue_messages_received_total",
+                    Some(("queue", "steps")),
+                ),
+                all,
+            ),
+            (("worker", WAITED, None), all),
+            (("worker", "tasker_steps_executions_total", None), all),
+            (("worker", "tasker_steps_active_executions", None), 0),
+            (("worker", "tasker_steps_successes_total", None), good),
+            (("worker", RAN, None), all),
+            (
+                ("worker", RAN, Some(("result", "success"))),
+                good + drive::BAD_RESULTS,
+            ),
+            (("worker", FAILED, None), all - good),
+            (
+                ("worker", "tasker_steps_results_submitted_total", None),
+                all,
+            ),
+            (("worker", SUBMISSION, None), all),
+            (("worker", SENT, Some(("queue", "results"))), all),
+        ];
+        for (error, outcome) in [("timeout", 3), ("handler_panic", 4), ("cancelled", 5)] {
+            let error = Some(("error_type", error));
+            shown.push((("worker", FAILED, error), self.attempts(&[outcome])));
+        }
+        let results: [(_, &[i16]); 4] = [
+            ("success", &[0]),
+            ("error", &[1, 2, 4]),
+            ("timeout", &[3]),
+            ("cancelled", &[5]),
+        ];
+        for (result, outcomes) in results {
+            for name in [PROCESSED, PROCESSING] {
+                let result = Some(("result_type", result));
+                shown.push((("server", name, result), self.attempts(outcomes)));
+            }
+        }
+        shown
+    }
+}
+
+/// What all processes of a kind show together.
+async fn sum(stack: &Stack, (kind, name, label): Shown) -> u64 {
+    let mut sum = 0;
+    for (_, process) in stack.processes().filter(|(of, _)| *of == kind) {
+        let labels: Vec<_> = label.into_iter().collect();
+        sum += whole(process.metrics().await.sum(name, &labels));
+    }
+    sum
 }
 
 #[tokio::test]
@@ -35,253 +203,28 @@ async fn counters_are_what_the_database_holds() {
     drive::fine(&stack).await;
     drive::failing(&mut stack).await;
     drive::by_hand(&stack).await;
-    let tasks = count_by(
-        &stack,
-        "SELECT state, count(*) FROM tasker.tasks GROUP BY 1",
-    )
-    .await;
-    let attempts = count_by(
-        &stack,
-        "SELECT outcome, count(*) FROM tasker.attempts GROUP BY 1",
-    )
-    .await;
-    // What a person supplied was no delivery.
-    let enqueued = count(
-        &stack,
-        "SELECT (SELECT count(*) FROM tasker.attempts WHERE outcome <> 8) + (SELECT count(*) FROM tasker.ready)",
-    )
-    .await;
-    let again = count(
-        &stack,
-        "SELECT count(*) FROM tasker.attempts AS a JOIN tasker.steps AS s USING (task_uuid, step_no)
-          WHERE a.outcome IN (1, 3, 4) AND (a.attempt < s.attempt OR s.due_at IS NOT NULL)",
-    )
-    .await;
-    let of = |counts: &BTreeMap<i16, u64>, keys: &[i16]| -> u64 {
-        keys.iter()
-            .map(|key| counts.get(key).copied().unwrap_or_default())
-            .sum()
-    };
-    eprintln!("tasks by state {tasks:?}; attempts by outcome {attempts:?}");
-    // Success, and what counts as an error: retryable, permanent, panic.
-    let (good, bad) = (of(&attempts, &[0]), of(&attempts, &[1, 2, 4]));
-    let (late, stopped) = (of(&attempts, &[3]), of(&attempts, &[5]));
-    let ended = good + bad + late + stopped;
-    let by_result = [
-        ("success", good),
-        ("error", bad),
-        ("timeout", late),
-        ("cancelled", stopped),
-    ];
-    let by_state = [
-        ("complete", 8),
-        ("error", 9),
-        ("cancelled", 10),
-        ("resolved_manually", 11),
-    ];
-    let sum = |shown: &[Exposition], name: &str, labels: &[(&str, &str)]| -> u64 {
-        shown
-            .iter()
-            .map(|shown| whole(shown.sum(name, labels)))
-            .sum()
-    };
-    until(PATIENCE, async || {
-        let mut servers = Vec::new();
-        let mut workers = Vec::new();
-        for (kind, process) in stack.processes() {
-            let shown = if kind == "server" {
-                &mut servers
-            } else {
-                &mut workers
-            };
-            shown.push(process.metrics().await);
-        }
-        let mut compared = vec![
-            (
-                "requests",
-                sum(&servers, "tasker_tasks_requests_total", &[]),
-                tasks.values().sum(),
-            ),
-            (
-                "initialised",
-                sum(
-                    &servers,
-                    "tasker_task_initialization_duration_milliseconds_count",
-                    &[],
-                ),
-                tasks.values().sum(),
-            ),
-            (
-                "completions",
-                sum(&servers, "tasker_tasks_completions_total", &[]),
-                of(&tasks, &[8]),
-            ),
-            (
-                "failures",
-                sum(&servers, "tasker_tasks_failures_total", &[]),
-                of(&tasks, &[9]),
-            ),
-            (
-                "steps enqueued",
-                sum(&servers, "tasker_steps_enqueued_total", &[]),
-                enqueued,
-            ),
-            (
-                "steps sent",
-                sum(
-                    &servers,
-                    "tasker_queue_messages_sent_total",
-                    &[("queue", "steps")],
-                ),
-                enqueued,
-            ),
-            (
-                "retries",
-                sum(&servers, "tasker_steps_retries_total", &[]),
-                again,
-            ),
-            (
-                "successes",
-                sum(&workers, "tasker_steps_successes_total", &[]),
-                good,
-            ),
-            (
-                "handlers that ran well",
-                sum(
-                    &workers,
-                    "tasker_step_execution_duration_milliseconds_count",
-                    &[("result", "success")],
-                ),
-                good + drive::BAD_RESULTS,
-            ),
-            (
-                "timeouts",
-                sum(
-                    &workers,
-                    "tasker_steps_failures_total",
-                    &[("error_type", "timeout")],
-                ),
-                late,
-            ),
-            (
-                "panics",
-                sum(
-                    &workers,
-                    "tasker_steps_failures_total",
-                    &[("error_type", "handler_panic")],
-                ),
-                of(&attempts, &[4]),
-            ),
-            (
-                "results",
-                sum(&workers, "tasker_steps_results_submitted_total", &[]),
-                ended,
-            ),
-            (
-                "results sent",
-                sum(
-                    &workers,
-                    "tasker_queue_messages_sent_total",
-                    &[("queue", "results")],
-                ),
-                ended,
-            ),
-        ];
-        let executed = sum(&workers, "tasker_steps_executions_total", &[]);
-        compared.extend([
-            ("executed", executed, ended),
-            (
-                "claimed",
-                sum(&workers, "tasker_steps_claimed_total", &[]),
-                executed,
-            ),
-            (
-                "claimed in batches",
-                sum(&workers, "tasker_worker_claim_batch_size_sum", &[]),
-                executed,
-            ),
-            (
-                "waited",
-                sum(
-                    &workers,
-                    "tasker_step_queue_wait_duration_milliseconds_count",
-                    &[],
-                ),
-                executed,
-            ),
-            (
-                "received",
-                sum(
-                    &workers,
-                    "tasker_queue_messages_received_total",
-                    &[("queue", "steps")],
-                ),
-                executed,
-            ),
-        ]);
-        for (result, count) in by_result {
-            let labels = [("result_type", result)];
-            compared.push((
-                result,
-                sum(&servers, "tasker_step_results_processed_total", &labels),
-                count,
-            ));
-            let took = "tasker_step_result_processing_duration_milliseconds_count";
-            compared.push((result, sum(&servers, took, &labels), count));
-        }
-        for (state, number) in by_state {
-            let labels = [("final_state", state)];
-            let ended = of(&tasks, &[number]);
-            compared.push((
-                state,
-                sum(&servers, "tasker_task_duration_milliseconds_count", &labels),
-                ended,
-            ));
-            if state != "resolved_manually" {
-                let took = "tasker_task_finalization_duration_milliseconds_count";
-                compared.push((state, sum(&servers, took, &labels), ended));
-            }
-        }
-        for (state, count) in [
-            ("pending", of(&tasks, &[0])),
-            ("blocked_by_failures", of(&tasks, &[7])),
-            ("waiting_for_retry", 1),
-        ] {
-            compared.push((
-                state,
-                sum(&servers, "tasker_tasks_active", &[("state", state)]),
-                count,
-            ));
-        }
-        let active = of(&tasks, &[0, 3, 7]);
-        compared.push(("active", sum(&servers, "tasker_tasks_active", &[]), active));
-        compared.push(("ready", sum(&servers, "tasker_steps_ready", &[]), 0));
-        compared.push((
-            "running",
-            sum(&workers, "tasker_steps_active_executions", &[]),
-            0,
-        ));
-        let wrong: Vec<_> = compared
-            .iter()
-            .filter(|(_, shown, stored)| shown != stored)
-            .collect();
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("shown and stored differ: {wrong:?}"))
-        }
-    })
-    .await;
-    let request = json!({"name": "nothing", "namespace": "contract", "context": {}});
-    let (status, _) = stack
-        .call(reqwest::Method::POST, "/v1/tasks", Some(&request))
+    let stored = Stored::read(&stack).await;
+    for states in [[8], [9], [10], [11], [0], [3], [7]] {
+        assert!(stored.tasks(&states) > 0, "a task in state {states:?}");
+    }
+    for outcome in [[0], [1], [2], [3], [4], [5]] {
+        assert!(
+            stored.attempts(&outcome) > 0,
+            "an attempt of outcome {outcome:?}"
+        );
+    }
+    for (shown, count) in [stored.of_tasks(), stored.of_steps()].concat() {
+        until(PATIENCE, async || match sum(&stack, shown).await {
+            found if found == count => Ok(()),
+            found => Err(format!("{shown:?} is {found} and not {count}")),
+        })
         .await;
+    }
+    let unknown = json!({"name": "nothing", "namespace": "contract", "context": {}});
+    let post = reqwest::Method::POST;
+    let (status, _) = stack.call(post, "/v1/tasks", Some(&unknown)).await;
     assert_eq!(status, 404);
-    let shown = stack.server().metrics().await;
-    let requests = whole(shown.sum("tasker_tasks_requests_total", &[]));
-    assert_eq!(
-        requests,
-        tasks.values().sum::<u64>(),
-        "a template that is not known does not count"
-    );
+    let requests = sum(&stack, ("server", "tasker_tasks_requests_total", None)).await;
+    let tasks: u64 = stored.tasks.values().sum();
+    assert_eq!(requests, tasks, "only what names a known template counts");
 }
