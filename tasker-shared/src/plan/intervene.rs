@@ -219,10 +219,16 @@ fn task_after(
         },
         _ => TaskEvent::Revive,
     };
-    // A task that has not started yet stays pending: its start has its own message.
-    if before == TaskState::Pending && event == TaskEvent::Revive {
-        return Ok(before);
-    }
+    // A task that has not started yet starts only where a step runs now; its roots wait for the start's own message.
+    let event = match (before, event) {
+        (TaskState::Pending, TaskEvent::Revive) => {
+            if steps.iter().all(|step| step.state != StepState::Enqueued) {
+                return Ok(before);
+            }
+            TaskEvent::Start
+        }
+        (_, event) => event,
+    };
     before
         .on(event)
         .map_err(|illegal| Refused::Task(illegal.state, "it has ended"))

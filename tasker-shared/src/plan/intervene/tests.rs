@@ -222,6 +222,24 @@ fn a_task_that_waits_for_its_time_does_not_start_by_a_manual_change() {
     assert_eq!(after(&before, &plan), (T::Pending, expected.to_vec()));
 }
 
+#[test]
+fn a_task_that_waits_for_its_time_starts_where_a_manual_change_lets_a_step_run() {
+    let blueprint = diamond("fail");
+    let before = snapshot(T::Pending, [S::Pending; 5], &blueprint);
+    let plan = plan(&before, &blueprint, &Action::Resolve { step_no: 1 }).unwrap();
+    let expected = [
+        S::ResolvedManually,
+        S::Enqueued,
+        S::Enqueued,
+        S::Pending,
+        S::Pending,
+    ];
+    assert_eq!(
+        after(&before, &plan),
+        (T::StepsInProcess, expected.to_vec())
+    );
+}
+
 proptest! {
     /// Whatever the states, after a retry no step is left that could run and does not, none is skipped
     /// without a failure above it, and the counts are what the states say.
