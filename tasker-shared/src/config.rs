@@ -9,6 +9,7 @@ mod reference;
 mod setting;
 mod url;
 
+pub(crate) use keys::DEFAULT_OTLP_ENDPOINT;
 pub use keys::{
     Channels, Config, Correlation, Database, Limits, LogFormat, LogLevel, Logging, OtlpProtocol,
     Server, Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerHandlers,

@@ -11,7 +11,8 @@ const MIB: usize = 1024 * 1024;
 const LARGEST_TEXT_BYTES: usize = 256 * MIB;
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-const DEFAULT_OTLP_ENDPOINT: &str = "http://localhost:4317";
+/// Where a collector on this machine listens by convention.
+pub(crate) const DEFAULT_OTLP_ENDPOINT: &str = "http://localhost:4317";
 
 macro_rules! section {
     (

@@ -150,7 +150,7 @@ impl<T: Debug> Waiting<T> {
         let size = batch.len() as u64;
         match stop.within(timeout, export(batch)).await {
             Ok(Ok(())) => {
-                export::exported(self.signal, size);
+                faults.taken(self.signal, size);
                 return true;
             }
             Ok(Err(error)) => faults.report(self.signal, &error),

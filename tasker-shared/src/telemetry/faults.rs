@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::DEFAULT_OTLP_ENDPOINT;
 use crate::metrics::export::{self, Signal};
 
 /// How often a failing endpoint is mentioned in the log.
@@ -17,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Faults {
     endpoint: String,
+    /// The endpoint is the one that nobody chose, and has never taken anything: probably there is none.
+    unexpected: Cell<bool>,
     mentioned: Cell<Option<Instant>>,
     since: Cell<u64>,
 }
@@ -25,9 +28,16 @@ impl Faults {
     pub(super) fn new(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            unexpected: Cell::new(endpoint == DEFAULT_OTLP_ENDPOINT),
             mentioned: Cell::new(None),
             since: Cell::new(0),
         }
+    }
+
+    /// Notes that so much was taken.
+    pub(super) fn taken(&self, signal: Signal, n: u64) {
+        self.unexpected.set(false);
+        export::exported(signal, n);
     }
 
     /// Notes that an export failed.
@@ -37,6 +47,13 @@ impl Faults {
         self.since.set(failures);
         let mentioned = self.mentioned.get();
         if mentioned.is_some_and(|at| at.elapsed() < MENTION) {
+            return;
+        }
+        if self.unexpected.get() {
+            if mentioned.is_none() {
+                tracing::info!(endpoint = self.endpoint, %error, "nobody takes telemetry at the endpoint that is the default; /metrics is served all the same");
+            }
+            self.mentioned.set(Some(Instant::now()));
             return;
         }
         self.mentioned.set(Some(Instant::now()));
@@ -107,6 +124,23 @@ mod tests {
         let next = lines(60).await;
         assert_eq!(next.lines().count(), 1);
         assert!(next.contains("\"failures\":60"), "{next}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_nobody_chose_is_mentioned_once_until_it_has_taken_something() {
+        let (subscriber, written) = exporting("info");
+        let _subscriber = tracing::subscriber::set_default(subscriber);
+        let faults = Faults::new(DEFAULT_OTLP_ENDPOINT);
+        for _ in 0..3 {
+            faults.report(Signal::Traces, &"connection refused");
+            tokio::time::advance(MENTION).await;
+        }
+        let lines = written.take();
+        assert_eq!(lines.lines().count(), 1);
+        assert!(lines.contains("\"level\":\"INFO\""), "{lines}");
+        faults.taken(Signal::Traces, 1);
+        faults.report(Signal::Traces, &"connection refused");
+        assert!(written.take().contains("\"level\":\"WARN\""));
     }
 
     #[test]

@@ -121,10 +121,11 @@ impl Metrics<'_> {
             .within(self.timeout, self.endpoint.send(request))
             .await;
         match sent {
-            Ok(Ok(None)) => export::exported(Signal::Metrics, points),
+            Ok(Ok(None)) => self.faults.taken(Signal::Metrics, points),
             Ok(Ok(Some(partial))) => {
                 let refused = u64::try_from(partial.rejected_data_points).unwrap_or_default();
-                export::exported(Signal::Metrics, points.saturating_sub(refused));
+                let taken = points.saturating_sub(refused);
+                self.faults.taken(Signal::Metrics, taken);
                 if refused > 0 {
                     export::dropped(Signal::Metrics, refused);
                     self.faults.report(Signal::Metrics, &partial.error_message);
