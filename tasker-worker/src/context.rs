@@ -171,11 +171,6 @@ impl StepContext {
         self.0.correlation_id
     }
 
-    /// Whether the task's spans leave.
-    pub fn is_traced(&self) -> bool {
-        self.0.traced
-    }
-
     /// Where in its trace the handler runs, to be passed on in `traceparent` and `tracestate`. The trace's id is the
     /// correlation id.
     pub fn trace_context(&self) -> TraceContext {

@@ -181,7 +181,7 @@ impl Executor {
         timeout: Duration,
     ) -> End {
         // What the handler does with OpenTelemetry itself becomes a part of the step's span.
-        let place = context.is_traced().then(|| context.trace_context());
+        let place = tasker_shared::metrics::is_on().then(|| context.trace_context());
         let span = logging::step_span(
             context.task_uuid(),
             context.step_uuid(),

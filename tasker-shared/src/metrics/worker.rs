@@ -224,7 +224,11 @@ pub fn step_succeeded(task: Correlation, namespace: Name) {
 
 /// A claim failed, so that whatever it would have brought was not known.
 pub fn claim_failed() {
-    FAILURES.add(1, None, &[UNKNOWN, Name::fixed(ErrorType::ClaimFailed.as_str())]);
+    FAILURES.add(
+        1,
+        None,
+        &[UNKNOWN, Name::fixed(ErrorType::ClaimFailed.as_str())],
+    );
 }
 
 /// An execution ended in failure.
