@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
 use tasker_shared::db;
-use tasker_shared::db::pool::Pool;
 use tasker_shared::db::pool::{BadUrl, Pinned, Target};
 use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
 use tasker_shared::metrics::Process;
@@ -34,6 +33,11 @@ use crate::loops::rescue::Rescue;
 use crate::loops::shards::Owner;
 use crate::loops::upkeep::Upkeep;
 use crate::web;
+
+mod directory;
+mod targets;
+
+use targets::Targets;
 
 /// Topics that a server is woken for.
 const TOPICS: &[Topic] = &[Topic::Results, Topic::Requests, Topic::Controls];
@@ -113,15 +117,6 @@ struct Identity {
     telemetry: Telemetry,
 }
 
-/// How to reach the database.
-#[derive(Debug, Clone)]
-struct Targets {
-    target: Target,
-    /// Without a pooler between.
-    direct: Target,
-    pool: Pool,
-}
-
 impl Server {
     /// Connects, migrates where `migrate` says so, stores the templates of the configured directory and
     /// binds the address.
@@ -148,7 +143,7 @@ impl Server {
             blueprints.clone(),
         );
         if let Some(directory) = &config.server.templates {
-            apply_directory(&templates, directory).await?;
+            directory::apply(&templates, directory).await?;
         }
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
@@ -334,67 +329,10 @@ impl Server {
     }
 }
 
-impl Targets {
-    fn of(config: &Config) -> Result<Targets, Error> {
-        let database = &config.database;
-        let url = database.url.as_ref().ok_or(Error::NoDatabase)?;
-        let timeout = Duration::from_millis(database.connect_timeout_ms);
-        let target = Target::parse(url.expose(), "tasker-server", timeout)?;
-        let direct = match &database.direct_url {
-            Some(url) => Target::parse(url.expose(), "tasker-server", timeout)?,
-            None => target.clone(),
-        };
-        let pool = target.pool(database.max_connections);
-        Ok(Targets {
-            target,
-            direct,
-            pool,
-        })
-    }
-}
-
 fn rules(config: &Config) -> Rules {
     Rules {
         slice: SLICE,
         children: 2 * SLICE,
         max_lost: i32::try_from(config.limits.max_lost_leases).unwrap_or(i32::MAX),
     }
-}
-
-/// Stores every template file of a directory and those below it, in the order of their paths.
-async fn apply_directory(templates: &Templates, directory: &Path) -> Result<(), Error> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::ReadTemplates { path, source }
-    };
-    let mut files = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).map_err(unreadable(&directory))? {
-            let path = entry.map_err(unreadable(&directory))?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    for path in files {
-        let source = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
-        let file = path.display().to_string();
-        match templates.apply(&source, &file).await {
-            Ok(applied) if applied.created => {
-                tracing::info!(
-                    namespace = applied.namespace,
-                    name = applied.name,
-                    version = applied.version,
-                    "template stored"
-                );
-            }
-            Ok(_) => {}
-            Err(source) => return Err(Error::ApplyTemplate { file, source }),
-        }
-    }
-    Ok(())
 }
