@@ -80,33 +80,40 @@ pub(crate) enum Brought {
     Logs(Vec<Log>),
 }
 
+/// A request's message: how many records it has, and what they are.
+pub(crate) trait Message {
+    fn records(&self) -> usize;
+    fn read(self) -> Brought;
+}
+
 impl Kept {
     fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap()
     }
 
-    /// Notes a request with its headers. Answers false where it is to be refused.
-    pub(crate) async fn take(&self, headers: Vec<(String, String)>, brought: Brought) -> bool {
-        {
-            let mut all = self.all();
-            all.requests += 1;
-            all.headers.extend(headers);
-            all.records += match &brought {
-                Brought::Points(points) => points.len() as u64,
-                Brought::Spans(spans) => spans.len() as u64,
-                Brought::Logs(logs) => logs.len() as u64,
-            };
-            match (self.manner, brought) {
-                (Manner::Keeps, Brought::Points(points)) => all.points.extend(points),
-                (Manner::Keeps, Brought::Spans(spans)) => all.spans.extend(spans),
-                (Manner::Keeps, Brought::Logs(logs)) => all.logs.extend(logs),
-                _ => {}
-            }
-        }
+    /// Notes a request with its headers; what it brought is read only where it is kept. Answers false where it is
+    /// to be refused.
+    pub(crate) async fn take(&self, headers: Vec<(String, String)>, message: impl Message) -> bool {
+        let records = message.records();
+        let brought = (self.manner == Manner::Keeps).then(|| message.read());
+        self.note(headers, records, brought);
         if self.manner == Manner::Hangs {
             std::future::pending::<()>().await;
         }
         self.manner != Manner::Refuses
+    }
+
+    fn note(&self, headers: Vec<(String, String)>, records: usize, brought: Option<Brought>) {
+        let mut all = self.all();
+        all.requests += 1;
+        all.records += records as u64;
+        all.headers.extend(headers);
+        match brought {
+            Some(Brought::Points(points)) => all.points.extend(points),
+            Some(Brought::Spans(spans)) => all.spans.extend(spans),
+            Some(Brought::Logs(logs)) => all.logs.extend(logs),
+            None => {}
+        }
     }
 }
 

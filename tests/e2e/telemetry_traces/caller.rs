@@ -182,7 +182,21 @@ async fn handlers_are_told_their_place_in_the_trace_and_http_passes_it_on() {
         (&json!("vendor=a:1"), &json!(true))
     );
 
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert_eq!(seen[0]["traceparent"].to_str().unwrap(), place("call"));
     assert_eq!(seen[0]["tracestate"].to_str().unwrap(), "vendor=a:1");
+
+    // Where the caller said no, they are told that too.
+    let unwanted = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-00");
+    let mut own = request("passing");
+    own["correlation_id"] = json!(Uuid::now_v7());
+    let (task, id) = submit(&stack, &own, &[("traceparent", &unwanted)]).await;
+    stack.wait_complete(task, PATIENCE).await;
+    let told = stack.steps(task).await["tell"]["results"].clone();
+    let place = told["traceparent"].as_str().unwrap();
+    assert!(
+        place.starts_with(&format!("00-{id}-")) && place.ends_with("-00"),
+        "{told}"
+    );
+    assert_eq!(told["is_traced"], json!(false));
 }

@@ -38,7 +38,7 @@ async fn tells(context: StepContext) -> Result<Value, StepError> {
     let place = context.trace_context();
     Ok(json!({
         "correlation_id": context.correlation_id(),
-        "is_traced": context.is_traced(),
+        "is_traced": place.sampled,
         "traceparent": place.traceparent(),
         "tracestate": place.tracestate(),
     }))

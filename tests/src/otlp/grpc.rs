@@ -25,7 +25,7 @@ use tonic::metadata::KeyAndValueRef;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use super::{Brought, Kept, records};
+use super::{Kept, Message};
 
 /// A million series fit into it.
 const LARGEST: usize = 256 * 1024 * 1024;
@@ -45,11 +45,7 @@ pub(super) async fn serve(listener: TcpListener, kept: Arc<Kept>) {
 }
 
 impl Service {
-    async fn take<T>(
-        &self,
-        request: Request<T>,
-        read: impl FnOnce(T) -> Brought,
-    ) -> Result<(), Status> {
+    async fn take(&self, request: Request<impl Message>) -> Result<(), Status> {
         let headers = request.metadata().iter().filter_map(|header| match header {
             KeyAndValueRef::Ascii(name, value) => {
                 Some((name.to_string(), value.to_str().ok()?.to_owned()))
@@ -57,7 +53,7 @@ impl Service {
             KeyAndValueRef::Binary(..) => None,
         });
         let headers = headers.collect();
-        if self.0.take(headers, read(request.into_inner())).await {
+        if self.0.take(headers, request.into_inner()).await {
             Ok(())
         } else {
             Err(Status::permission_denied("not you"))
@@ -71,10 +67,7 @@ impl MetricsService for Service {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let read = |all: ExportMetricsServiceRequest| {
-            Brought::Points(records::points(all.resource_metrics))
-        };
-        self.take(request, read).await?;
+        self.take(request).await?;
         Ok(Response::new(Default::default()))
     }
 }
@@ -85,9 +78,7 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let read =
-            |all: ExportTraceServiceRequest| Brought::Spans(records::spans(all.resource_spans));
-        self.take(request, read).await?;
+        self.take(request).await?;
         Ok(Response::new(Default::default()))
     }
 }
@@ -98,8 +89,7 @@ impl LogsService for Service {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let read = |all: ExportLogsServiceRequest| Brought::Logs(records::logs(all.resource_logs));
-        self.take(request, read).await?;
+        self.take(request).await?;
         Ok(Response::new(Default::default()))
     }
 }

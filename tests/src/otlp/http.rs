@@ -10,10 +10,9 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message;
 use tokio::net::TcpListener;
 
-use super::{Brought, Kept, records};
+use super::{Kept, Message};
 
 type Answer = (StatusCode, [(&'static str, &'static str); 1]);
 
@@ -30,26 +29,21 @@ pub(super) async fn serve(listener: TcpListener, kept: Arc<Kept>) {
 }
 
 async fn metrics(kept: State<Arc<Kept>>, headers: HeaderMap, body: Bytes) -> Answer {
-    let read =
-        |all: ExportMetricsServiceRequest| Brought::Points(records::points(all.resource_metrics));
-    take(&kept, &headers, body, read).await
+    take::<ExportMetricsServiceRequest>(&kept, &headers, body).await
 }
 
 async fn traces(kept: State<Arc<Kept>>, headers: HeaderMap, body: Bytes) -> Answer {
-    let read = |all: ExportTraceServiceRequest| Brought::Spans(records::spans(all.resource_spans));
-    take(&kept, &headers, body, read).await
+    take::<ExportTraceServiceRequest>(&kept, &headers, body).await
 }
 
 async fn logs(kept: State<Arc<Kept>>, headers: HeaderMap, body: Bytes) -> Answer {
-    let read = |all: ExportLogsServiceRequest| Brought::Logs(records::logs(all.resource_logs));
-    take(&kept, &headers, body, read).await
+    take::<ExportLogsServiceRequest>(&kept, &headers, body).await
 }
 
-async fn take<T: Message + Default>(
+async fn take<T: prost::Message + Default + Message>(
     kept: &Kept,
     headers: &HeaderMap,
     body: Bytes,
-    read: impl FnOnce(T) -> Brought,
 ) -> Answer {
     let right_type = headers.get("content-type").is_some_and(|t| t == PROTOBUF);
     let status = match T::decode(body) {
@@ -60,7 +54,7 @@ async fn take<T: Message + Default>(
                     Some((name.to_string(), value.to_str().ok()?.to_owned()))
                 })
                 .collect();
-            match kept.take(headers, read(all)).await {
+            match kept.take(headers, all).await {
                 true => StatusCode::OK,
                 false => StatusCode::FORBIDDEN,
             }

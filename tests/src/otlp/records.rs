@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::exposition::Labels;
 use read::text_of;
-pub(super) use read::{logs, points, spans};
 
 /// What a process says about itself.
 pub type Resource = Arc<Labels>;

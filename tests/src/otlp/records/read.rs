@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -15,8 +18,55 @@ use serde_json::{Value, json};
 
 use super::{Kind, Link, Log, Point, Reading, Resource, Span};
 use crate::exposition::Labels;
+use crate::otlp::{Brought, Message};
 
-pub(in crate::otlp) fn points(all: Vec<ResourceMetrics>) -> Vec<Point> {
+impl Message for ExportMetricsServiceRequest {
+    fn records(&self) -> usize {
+        let scopes = self
+            .resource_metrics
+            .iter()
+            .flat_map(|of| &of.scope_metrics);
+        let points = |metric: &metric::Data| match metric {
+            metric::Data::Gauge(gauge) => gauge.data_points.len(),
+            metric::Data::Sum(sum) => sum.data_points.len(),
+            metric::Data::Histogram(histogram) => histogram.data_points.len(),
+            metric::Data::ExponentialHistogram(_) | metric::Data::Summary(_) => 0,
+        };
+        let metrics = scopes.flat_map(|scope| &scope.metrics);
+        metrics
+            .filter_map(|metric| metric.data.as_ref())
+            .map(points)
+            .sum()
+    }
+
+    fn read(self) -> Brought {
+        Brought::Points(points(self.resource_metrics))
+    }
+}
+
+impl Message for ExportTraceServiceRequest {
+    fn records(&self) -> usize {
+        let scopes = self.resource_spans.iter().flat_map(|of| &of.scope_spans);
+        scopes.map(|scope| scope.spans.len()).sum()
+    }
+
+    fn read(self) -> Brought {
+        Brought::Spans(spans(self.resource_spans))
+    }
+}
+
+impl Message for ExportLogsServiceRequest {
+    fn records(&self) -> usize {
+        let scopes = self.resource_logs.iter().flat_map(|of| &of.scope_logs);
+        scopes.map(|scope| scope.log_records.len()).sum()
+    }
+
+    fn read(self) -> Brought {
+        Brought::Logs(logs(self.resource_logs))
+    }
+}
+
+fn points(all: Vec<ResourceMetrics>) -> Vec<Point> {
     let mut points = Vec::new();
     for of_resource in all {
         let resource = read_resource(of_resource.resource);
@@ -111,7 +161,7 @@ fn exemplars(exemplars: Vec<Exemplar>) -> Vec<String> {
         .collect()
 }
 
-pub(in crate::otlp) fn spans(all: Vec<ResourceSpans>) -> Vec<Span> {
+fn spans(all: Vec<ResourceSpans>) -> Vec<Span> {
     let mut spans = Vec::new();
     for of_resource in all {
         let resource = read_resource(of_resource.resource);
@@ -155,7 +205,7 @@ fn link(link: &span::Link) -> Link {
     }
 }
 
-pub(in crate::otlp) fn logs(all: Vec<ResourceLogs>) -> Vec<Log> {
+fn logs(all: Vec<ResourceLogs>) -> Vec<Log> {
     let mut logs = Vec::new();
     for of_resource in all {
         let resource = read_resource(of_resource.resource);

@@ -1,0 +1,126 @@
+//! Throughput with everything on against that with telemetry off. Both stand side by side, so that what the machine
+//! does otherwise meets both alike; the one that is not measured is frozen meanwhile.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tasker_tests::otlp::{Manner, Protocol, Receiver};
+use tasker_tests::{Setup, Stack};
+use tokio::task::JoinHandle;
+
+use crate::{median, wait_open};
+
+const TASKS: usize = 10_000;
+/// Run before each measurement: a process that was frozen has to find its leases and connections again.
+const WARM_UP: usize = 500;
+
+const LINEAR: &str = "name: linear
+namespace_name: overhead
+version: 1.0.0
+steps:
+  - {name: a, handler: {callable: echo}}
+  - {name: b, handler: {callable: echo}, dependencies: [a]}
+  - {name: c, handler: {callable: echo}, dependencies: [b]}
+  - {name: d, handler: {callable: echo}, dependencies: [c]}
+";
+
+pub(super) async fn measure(pairs: usize) {
+    let receiver = Receiver::start_as(Manner::Counts, Protocol::Grpc).await;
+    let setup = Setup {
+        templates: vec![LINEAR.to_owned()],
+        durable: true,
+        ..Setup::default()
+    }
+    // Longer than any freezing.
+    .configure("worker.lease_ms", 600_000);
+    let on = setup
+        .clone()
+        .export_to(&receiver.endpoint())
+        .configure("telemetry.opentelemetry.logs", true)
+        .configure("telemetry.sample_rate", 0.01)
+        .start()
+        .await;
+    let off = setup.configure("telemetry.enabled", false).start().await;
+    freeze(&on);
+    freeze(&off);
+    let mut ratios = Vec::new();
+    let (mut of_on, mut of_off) = (Vec::new(), Vec::new());
+    // The first pair warms up everything that is not warmed up before each.
+    for pair in 0..=pairs {
+        let (with, without) = if pair % 2 == 0 {
+            let with = throughput(&on, true).await;
+            (with, throughput(&off, false).await)
+        } else {
+            let without = throughput(&off, false).await;
+            (throughput(&on, true).await, without)
+        };
+        println!(
+            "on {with:.0}, off {without:.0} steps/s: {:.3}",
+            with / without
+        );
+        if pair > 0 {
+            ratios.push(with / without);
+            of_on.push(with);
+            of_off.push(without);
+        }
+    }
+    println!(
+        "median of {pairs} pairs: {:.3}; on {:.0}, off {:.0} steps/s; {} records in {} requests were exported",
+        median(&ratios),
+        median(&of_on),
+        median(&of_off),
+        receiver.records(),
+        receiver.requests()
+    );
+}
+
+fn freeze(stack: &Stack) {
+    for (_, process) in stack.processes() {
+        process.signal(Signal::STOP);
+    }
+}
+
+/// Steps a second, from the first request to the last task's end.
+async fn throughput(stack: &Stack, scraped: bool) -> f64 {
+    for (_, process) in stack.processes() {
+        process.signal(Signal::CONT);
+    }
+    run(stack, WARM_UP).await;
+    let scraping = scraped.then(|| scrape(stack));
+    let since = Instant::now();
+    run(stack, TASKS).await;
+    let took = since.elapsed();
+    if let Some(scraping) = scraping {
+        scraping.abort();
+    }
+    freeze(stack);
+    (4 * TASKS) as f64 / took.as_secs_f64()
+}
+
+/// Comes once a second, as an eager Prometheus does.
+fn scrape(stack: &Stack) -> JoinHandle<()> {
+    let urls: Vec<String> = stack
+        .processes()
+        .map(|(_, process)| process.url("/metrics"))
+        .collect();
+    let client = stack.client().clone();
+    tokio::spawn(async move {
+        loop {
+            for url in &urls {
+                let get = client
+                    .get(url)
+                    .header("X-Prometheus-Scrape-Timeout-Seconds", "1");
+                get.send().await.unwrap().bytes().await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+}
+
+async fn run(stack: &Stack, tasks: usize) {
+    let request: Value = json!({"namespace": "overhead", "name": "linear", "context": {}});
+    // A server that was frozen has lost its shards, and takes requests again when it has them.
+    stack.submit_all(&vec![request; tasks]).await;
+    wait_open(stack, 0).await;
+}
