@@ -39,6 +39,7 @@ fn all_statements() -> Vec<&'static Statement> {
         delayed::STATEMENTS,
         gauges::STATEMENTS,
         lanes::STATEMENTS,
+        migrate::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,
         shards::STATEMENTS,

@@ -27,20 +27,11 @@ const NOT_YET: [&str; 7] = [
 ];
 
 /// Metrics that one of the processes they are declared for has no occasion to record, with the reason.
-const NO_OCCASION: &[(&str, &str, &str)] = &[
-    ("worker", "tasker_db_transactions_total", TRANSACTIONS),
-    (
-        "worker",
-        "tasker_db_transaction_duration_milliseconds",
-        TRANSACTIONS,
-    ),
-    (
-        "server",
-        "tasker_queue_retry_attempts_total",
-        DELIVERED_ONCE,
-    ),
-];
-const TRANSACTIONS: &str = "a worker's statements are their own transactions";
+const NO_OCCASION: &[(&str, &str, &str)] = &[(
+    "server",
+    "tasker_queue_retry_attempts_total",
+    DELIVERED_ONCE,
+)];
 const DELIVERED_ONCE: &str =
     "what servers receive is gone with the transaction that works on it, or was not received";
 

@@ -2,10 +2,11 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Connection;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::{Connection, PgConnection};
 
 use super::pool::Target;
+use super::{Transaction, statements};
 
 /// They keep their own account in the schema that they make, wherever a role's search path points.
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -28,12 +29,38 @@ pub enum Error {
     Close(#[from] sqlx::Error),
 }
 
-/// Applies what is missing. Several processes may do so at once: they take turns.
+statements! {
+    FOUND, "find_migrations" = "SELECT to_regclass('tasker.migrations') IS NOT NULL";
+    APPLIED, "list_migrations" = "SELECT version, checksum FROM tasker.migrations WHERE success";
+}
+
+/// Applies what is missing. Several processes may do so at once: they take turns. Where nothing is missing, nobody
+/// waits for anybody.
 pub async fn run(target: &Target) -> Result<(), Error> {
     let mut connection = target.connect().await?;
-    MIGRATOR.run_direct(None, &mut connection, false).await?;
+    if !is_complete(&mut connection).await? {
+        MIGRATOR.run_direct(None, &mut connection, false).await?;
+    }
     connection.close().await?;
     Ok(())
+}
+
+/// Whether every migration of this version is applied as it is here.
+async fn is_complete(connection: &mut PgConnection) -> Result<bool, super::Error> {
+    let mut transaction = Transaction::begin(connection, "check_migrations").await?;
+    let found = sqlx::query_scalar(FOUND.sql).fetch_one(&mut *transaction);
+    let applied: Vec<(i64, Vec<u8>)> = if FOUND.run(found).await? {
+        let applied = sqlx::query_as(APPLIED.sql).fetch_all(&mut *transaction);
+        APPLIED.run(applied).await?
+    } else {
+        Vec::new()
+    };
+    transaction.commit().await?;
+    Ok(MIGRATOR.iter().all(|m| {
+        applied
+            .iter()
+            .any(|(version, checksum)| *version == m.version && **checksum == *m.checksum)
+    }))
 }
 
 /// The migrations that are not applied yet, as `version description`.
