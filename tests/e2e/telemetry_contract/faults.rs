@@ -142,6 +142,18 @@ pub(super) async fn losing_the_database(stack: &mut Stack, judge: &mut Judge) {
     wait_blocked(stack, &blocked).await;
     stack.postgres().kill_now().await.unwrap();
     drop(locked);
+    // It stays away until a worker could not renew its lease.
+    until(PATIENCE, async || {
+        let extending = [("queue", "steps"), ("operation", "extend")];
+        for worker in stack.workers() {
+            let shown = worker.metrics().await;
+            if shown.sum("tasker_queue_errors_total", &extending) > 0.0 {
+                return Ok(());
+            }
+        }
+        Err("every worker has renewed its lease".to_owned())
+    })
+    .await;
     stack.postgres().restart().await.unwrap();
     // Nobody knows whether it was stored.
     let answer = sending.await.unwrap().unwrap();
