@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tasker_tests::otlp::{Manner, Protocol, Receiver};
 use tasker_tests::{Setup, Stack};
 use uuid::Uuid;
 
 use crate::wait_open;
 
-/// Sent before memory is compared: caches, pools and buffers have their size then.
+/// Sent before memory is compared: caches, pools and buffers have their size then. They are tasks that make many
+/// series, and fill all places for ids.
 const WARM_UP: usize = 20_000;
 const BATCH: usize = 10_000;
 /// Under way at once, so that what is measured is not a backlog.
@@ -22,12 +24,27 @@ steps:
   - {name: a, handler: {callable: echo}}
 ";
 
+const RETRYING: &str = "name: retrying
+namespace_name: overhead
+version: 1.0.0
+steps:
+  - {name: a, handler: {callable: fail, initialization: {times: 1}}, retry: {max_attempts: 2, backoff: none}}
+  - {name: b, handler: {callable: echo}, dependencies: [a]}
+  - {name: c, handler: {callable: echo}, dependencies: [b]}
+  - {name: d, handler: {callable: echo}, dependencies: [c]}
+";
+
 pub(super) async fn measure(tasks: usize) {
+    let receiver = Receiver::start_as(Manner::Counts, Protocol::Grpc).await;
     for mode in ["window", "exemplar", "off", "no telemetry"] {
         let setup = Setup {
-            templates: vec![SINGLE.to_owned()],
+            templates: vec![SINGLE.to_owned(), RETRYING.to_owned()],
             ..Setup::default()
         };
+        let setup = setup
+            .export_to(&receiver.endpoint())
+            .configure("telemetry.opentelemetry.logs", true)
+            .configure("telemetry.sample_rate", 0.01);
         let setup = match mode {
             "no telemetry" => setup.configure("telemetry.enabled", false),
             mode => setup.configure("telemetry.metrics.correlation", mode),
@@ -35,21 +52,21 @@ pub(super) async fn measure(tasks: usize) {
         let stack = setup.start().await;
         println!("mode {mode}, {tasks} tasks with ids of their own");
         print(&stack, "at start", &[]).await;
-        run(&stack, WARM_UP).await;
+        run(&stack, "retrying", WARM_UP).await;
         let warm = resident(&stack);
         print(&stack, "warmed up", &[]).await;
-        run(&stack, tasks).await;
+        run(&stack, "single", tasks).await;
         print(&stack, "at the end", &warm).await;
     }
 }
 
-async fn run(stack: &Stack, tasks: usize) {
+async fn run(stack: &Stack, name: &str, tasks: usize) {
     let mut sent = 0;
     while sent < tasks {
         let batch: Vec<Value> = (0..BATCH.min(tasks - sent))
             .map(|_| {
                 let id = Uuid::new_v4();
-                json!({"namespace": "overhead", "name": "single", "context": {}, "correlation_id": id})
+                json!({"namespace": "overhead", "name": name, "context": {}, "correlation_id": id})
             })
             .collect();
         sent += stack.submit_all(&batch).await.len();
