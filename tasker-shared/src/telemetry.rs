@@ -138,8 +138,10 @@ impl Export {
             settings: settings.clone(),
             span_exporter: endpoint.spans(&resource)?,
             log_exporter: endpoint.logs(&resource)?,
-            spans: spans::DOOR.open(Signal::Traces),
-            logs: settings.logs.then(|| logs::DOOR.open(Signal::Logs)),
+            spans: spans::DOOR.open(Signal::Traces, settings.queue),
+            logs: settings
+                .logs
+                .then(|| logs::DOOR.open(Signal::Logs, settings.queue)),
             endpoint,
             resource,
         })

@@ -279,6 +279,8 @@ section! {
         export_interval_seconds: u64 = 60, 1..=3_600;
         /// How long one export may take.
         timeout_ms: u64 = 10_000, 100..=600_000;
+        /// Spans, and log lines, that wait to be exported; more are given up, and counted.
+        queue: usize = 4_096, 1..=1_000_000;
         /// Export log lines too.
         logs: bool = false, ();
     }

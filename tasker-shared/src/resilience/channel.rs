@@ -123,6 +123,23 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
+    /// Sends what `make` makes, which is not even made where the channel does not take it now.
+    pub fn try_send_with(&self, make: impl FnOnce() -> T) -> Result<(), Refused<()>> {
+        match self.inner.try_reserve() {
+            Ok(place) => {
+                self.meter
+                    .sent(self.inner.max_capacity() - self.inner.capacity());
+                place.send(make());
+                Ok(())
+            }
+            Err(TrySendError::Full(())) => {
+                self.meter.full();
+                Err(Refused::Full(()))
+            }
+            Err(TrySendError::Closed(())) => Err(Refused::Closed(())),
+        }
+    }
+
     /// Sends, waiting while the channel is full; gives it back where nobody receives any more.
     pub async fn send(&self, value: T) -> Result<(), Refused<T>> {
         match self.try_send(value) {
@@ -163,6 +180,11 @@ impl<T> Receiver<T> {
     /// Adds what waits, at most `most` and at least one, to `buffer`; 0 when the channel is closed and empty.
     pub async fn recv_many(&mut self, buffer: &mut Vec<T>, most: usize) -> usize {
         self.inner.recv_many(buffer, most).await
+    }
+
+    /// Lets nothing more in; what waits can still be received.
+    pub fn close(&mut self) {
+        self.inner.close();
     }
 
     /// How many wait.

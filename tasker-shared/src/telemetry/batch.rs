@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::faults::{Backoff, Faults};
 use super::stop::Stop;
 use crate::metrics::export::{self, Signal};
+use crate::resilience::channel::{self, Receiver, Sender};
 
-/// What may wait: at 10,000 a second, as long as an endpoint takes to come back from a pause of its own.
-pub(super) const QUEUE: usize = 4_096;
 /// The most that leaves in one request; what is small enough for every receiver.
 const BATCH: usize = 512;
 /// How long a batch waits to become full.
@@ -30,10 +28,10 @@ pub(super) struct Door<T> {
 #[derive(Debug)]
 struct Queue<T> {
     signal: Signal,
-    sender: mpsc::Sender<T>,
+    sender: Sender<T>,
 }
 
-impl<T> Door<T> {
+impl<T: Send + 'static> Door<T> {
     pub(super) const fn new() -> Self {
         Self {
             open: AtomicBool::new(false),
@@ -46,9 +44,9 @@ impl<T> Door<T> {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes things from now on; they come out at the other end.
-    pub(super) fn open(&self, signal: Signal) -> Waiting<T> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+    /// Takes things from now on, up to `capacity` at a time; they come out at the other end.
+    pub(super) fn open(&self, signal: Signal, capacity: usize) -> Waiting<T> {
+        let (sender, receiver) = channel::bounded(signal.as_str(), "telemetry", capacity);
         let queue = Queue { signal, sender };
         *self.queue.write().unwrap_or_else(PoisonError::into_inner) = Some(queue);
         self.open.store(true, Ordering::Relaxed);
@@ -67,9 +65,8 @@ impl<T> Door<T> {
         let Some(queue) = queue.as_ref() else {
             return;
         };
-        match queue.sender.try_reserve() {
-            Ok(place) => place.send(make()),
-            Err(_) => export::dropped(queue.signal, 1),
+        if queue.sender.try_send_with(make).is_err() {
+            export::dropped(queue.signal, 1);
         }
     }
 }
@@ -78,10 +75,10 @@ impl<T> Door<T> {
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     signal: Signal,
-    receiver: mpsc::Receiver<T>,
+    receiver: Receiver<T>,
 }
 
-impl<T: Debug> Waiting<T> {
+impl<T: Debug + Send + 'static> Waiting<T> {
     /// Exports batch after batch, each within `timeout`, until told to stop; then what is left, until the deadline.
     /// A batch that fails is given up, and the next one waits.
     pub(super) async fn export<E: Display>(
@@ -106,7 +103,7 @@ impl<T: Debug> Waiting<T> {
             }
         }
         let mut left = 0;
-        while self.receiver.try_recv().is_ok() {
+        while self.receiver.try_recv().is_some() {
             left += 1;
         }
         export::dropped(self.signal, left);
@@ -134,7 +131,7 @@ impl<T: Debug> Waiting<T> {
     }
 
     fn rest(&mut self) -> Option<Vec<T>> {
-        let waiting = std::iter::from_fn(|| self.receiver.try_recv().ok());
+        let waiting = std::iter::from_fn(|| self.receiver.try_recv());
         let batch: Vec<T> = waiting.take(BATCH).collect();
         Some(batch).filter(|batch| !batch.is_empty())
     }

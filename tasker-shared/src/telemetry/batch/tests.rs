@@ -12,12 +12,15 @@ use super::super::stop;
 use super::*;
 use crate::telemetry::tests::{Counted, alone, recording};
 
+/// What may wait.
+const QUEUE: usize = 4_096;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<T> Waiting<T> {
     /// What waits now.
     pub(in super::super) fn take(&mut self) -> Vec<T> {
-        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.receiver.try_recv()).collect()
     }
 }
 
@@ -35,7 +38,7 @@ fn what_does_not_fit_is_not_made_and_counts_as_dropped() {
     let push = |n| door.push(|| made.replace(made.get() + 1) + n);
     push(0);
     assert_eq!(made.get(), 0, "a closed door makes nothing");
-    let mut waiting = door.open(Signal::Traces);
+    let mut waiting = door.open(Signal::Traces, QUEUE);
     for _ in 0..QUEUE + 10 {
         push(0);
     }
@@ -53,7 +56,7 @@ fn what_does_not_fit_is_not_made_and_counts_as_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_leaves_when_it_is_full_or_a_second_old() {
     let door = Door::new();
-    let waiting = door.open(Signal::Traces);
+    let waiting = door.open(Signal::Traces, QUEUE);
     let (stopper, stop) = stop::pair();
     let start = Instant::now();
     let sent = RefCell::new(Vec::new());
@@ -94,7 +97,7 @@ async fn a_batch_that_fails_is_given_up_and_the_next_one_waits() {
     recording();
     let counted = Counted::now();
     let door = Door::new();
-    let waiting = door.open(Signal::Logs);
+    let waiting = door.open(Signal::Logs, QUEUE);
     let (stopper, stop) = stop::pair();
     let calls = RefCell::new(Vec::new());
     let refuse = async |batch: Vec<usize>| {
@@ -135,7 +138,7 @@ async fn the_end_takes_what_is_left_along_but_no_longer_than_told() {
     for (answers, exported) in [(true, 2 * BATCH as u64 + 3), (false, 0)] {
         let counted = Counted::now();
         let door = Door::new();
-        let waiting = door.open(Signal::Traces);
+        let waiting = door.open(Signal::Traces, QUEUE);
         let (stopper, stop) = stop::pair();
         (0..BATCH * 2 + 3).for_each(|n| door.push(|| n));
         let start = Instant::now();
@@ -160,7 +163,7 @@ async fn the_end_takes_what_is_left_along_but_no_longer_than_told() {
 #[tokio::test(start_paused = true)]
 async fn an_export_ends_with_whoever_would_stop_it() {
     let door: Door<usize> = Door::new();
-    let waiting = door.open(Signal::Traces);
+    let waiting = door.open(Signal::Traces, QUEUE);
     let (stopper, stop) = stop::pair();
     drop(stopper);
     let take = async |_: Vec<usize>| Ok::<(), String>(());

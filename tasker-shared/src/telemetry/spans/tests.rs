@@ -8,6 +8,9 @@ use super::*;
 use crate::metrics::export::Signal;
 use crate::telemetry::tests::alone;
 
+/// What may wait.
+const QUEUE: usize = 64;
+
 const CORRELATION: Uuid = Uuid::from_u128(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
 const TASK_UUID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0010_0000);
 
@@ -39,7 +42,7 @@ fn id(kind: Kind, number: i32, attempt: i32) -> opentelemetry::SpanId {
 
 /// The only span that `tell` makes.
 fn made(tell: impl FnOnce()) -> SpanData {
-    let mut waiting = DOOR.open(Signal::Traces);
+    let mut waiting = DOOR.open(Signal::Traces, QUEUE);
     tell();
     let mut spans = waiting.take();
     DOOR.close();
@@ -74,7 +77,7 @@ fn linked(span: &SpanData) -> Vec<opentelemetry::SpanId> {
 fn spans_are_wanted_while_they_are_exported_and_of_tasks_that_are_traced() {
     let _alone = alone();
     assert!(!wanted(true) && !wanted(false));
-    let waiting = DOOR.open(Signal::Traces);
+    let waiting = DOOR.open(Signal::Traces, QUEUE);
     assert!(wanted(true) && !wanted(false));
     drop(waiting);
     DOOR.close();
