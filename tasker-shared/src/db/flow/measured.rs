@@ -1,5 +1,7 @@
 //! What statements tell the metrics. One test, because what it looks at belongs to the whole process.
 
+use sqlx::Connection;
+
 use super::*;
 use crate::db::accept::accept_within;
 use crate::db::requests;
@@ -129,7 +131,11 @@ async fn statements_messages_connections_and_transactions_are_measured() {
         assert_eq!((moved("requests"), moved("steps")[0]), ([0; 4], steps));
         match commits {
             true => transaction.commit().await.unwrap(),
-            false => drop(transaction),
+            false => {
+                drop(transaction);
+                // The next statement of the connection rolls back first.
+                connection.ping().await.unwrap();
+            }
         }
     }
     assert_eq!(
