@@ -42,9 +42,6 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("long", "
   - { name: sleeps, handler: { callable: sleep, initialization: { ms: 600000 } } }
 "),
-    ("program", "
-  - { name: runs, handler: { callable: command, initialization: { argv: [sleep, '2'] } } }
-"),
     ("telling", "
   - { name: tells, handler: { callable: tells } }
 "),
@@ -80,8 +77,6 @@ pub(super) fn templates() -> Vec<String> {
 /// Every bound so low that it is soon met.
 pub(super) fn limits() -> Setup {
     Setup::default()
-        .configure("worker.lease_ms", 3_000)
-        .configure("worker.heartbeat_interval_ms", 1_000)
         .configure("worker.drain_timeout_ms", 200)
         .configure("server.submit_connections", 1)
         .configure("channels.submissions", 1)
@@ -94,6 +89,8 @@ pub(super) fn setup(endpoint: &str) -> Setup {
         templates: templates(),
         ..limits()
     }
+    .configure("worker.lease_ms", 3_000)
+    .configure("worker.heartbeat_interval_ms", 1_000)
     .export_to(endpoint)
 }
 

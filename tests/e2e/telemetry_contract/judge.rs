@@ -223,10 +223,14 @@ fn is_open(label: &str, value: &str) -> bool {
                     .is_ok_and(|id| id.to_string() == value)
         }
         "namespace" => ["contract", "unknown"].contains(&value),
-        "task_type" => value == "blocked" || TEMPLATES.iter().any(|(name, _)| *name == value),
+        "task_type" => {
+            ["blocked", "gated"].contains(&value)
+                || TEMPLATES.iter().any(|(name, _)| *name == value)
+        }
         "step_name" => {
             let named = format!("name: {value},");
-            TEMPLATES.iter().any(|(_, steps)| steps.contains(&named)) || value == "hopeless"
+            TEMPLATES.iter().any(|(_, steps)| steps.contains(&named))
+                || ["hopeless", "runs"].contains(&value)
         }
         "error_type" => ["handler_error", "handler_panic", "timeout"].contains(&value),
         _ => is_word(value),
