@@ -61,7 +61,7 @@ impl Kind {
 /// From a tenth of a millisecond to five minutes: dense where a step's own hops lie, sparse where only handlers
 /// that wait for others do. Every bound costs a line in each series of each scrape.
 pub const MILLISECONDS: &[f64] = &[
-    0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 500.0, 2_500.0, 10_000.0, 60_000.0, 300_000.0,
+    0.1, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 500.0, 2_500.0, 30_000.0, 300_000.0,
 ];
 
 /// Numbers of things taken together.

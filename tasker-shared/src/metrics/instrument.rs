@@ -120,7 +120,7 @@ impl Instrument for Counter {
 }
 
 /// Buckets of a distribution; as many as the finest has.
-const BUCKETS: usize = 14;
+const BUCKETS: usize = 12;
 
 #[derive(Debug, Clone)]
 struct Distribution {
