@@ -3,6 +3,7 @@
 //! statement and checks again that what it starts from still holds.
 
 pub mod advance;
+pub mod dead_letter;
 pub mod intervene;
 
 use std::sync::Arc;
@@ -32,10 +33,14 @@ pub enum Outcome {
     Released = 7,
     /// A person supplied the result.
     Manual = 8,
+    /// It waited for too long in a lane that no live worker serves.
+    Unroutable = 9,
+    /// Its task went past a limit of its template's `lifecycle`.
+    Stale = 10,
 }
 
 impl Outcome {
-    const ALL: [Outcome; 9] = [
+    const ALL: [Outcome; 11] = [
         Outcome::Success,
         Outcome::Retryable,
         Outcome::Permanent,
@@ -45,6 +50,8 @@ impl Outcome {
         Outcome::Lost,
         Outcome::Released,
         Outcome::Manual,
+        Outcome::Unroutable,
+        Outcome::Stale,
     ];
 
     /// The outcome behind a stored number.
@@ -58,7 +65,7 @@ impl Outcome {
 /// What a message in `results` says. The numbers are what the database stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An attempt ended (0 to 8).
+    /// An attempt ended (0 to 10).
     Ended(Outcome),
     /// A step ended well and its children from `progress` on are still to be told; step 0 is the task's
     /// start, whose children are the roots.
@@ -69,6 +76,8 @@ pub enum Kind {
     Due,
     /// A person asks something of the task.
     Control,
+    /// The task ended in error, or is blocked: it becomes a dead letter.
+    Bury,
 }
 
 /// `Kind::SpreadWell` as stored.
@@ -79,6 +88,8 @@ pub const SPREAD_BADLY: i16 = 21;
 pub const DUE: i16 = 22;
 /// `Kind::Control` as stored.
 pub const CONTROL: i16 = 23;
+/// `Kind::Bury` as stored.
+pub const BURY: i16 = 24;
 
 impl Kind {
     /// The kind behind a stored number.
@@ -88,6 +99,7 @@ impl Kind {
             SPREAD_BADLY => Some(Kind::SpreadBadly),
             DUE => Some(Kind::Due),
             CONTROL => Some(Kind::Control),
+            BURY => Some(Kind::Bury),
             _ => Outcome::from_i16(number).map(Kind::Ended),
         }
     }
@@ -131,6 +143,7 @@ pub struct Blueprint {
     /// The template's name.
     pub task_type: Name,
     steps: Vec<Name>,
+    targets: Vec<Option<Name>>,
 }
 
 impl Blueprint {
@@ -142,6 +155,7 @@ impl Blueprint {
             namespace: Name::of(&template.namespace_name),
             task_type: Name::of(&template.name),
             steps: template.steps.iter().map(|s| Name::of(&s.name)).collect(),
+            targets: template.steps.iter().map(target).collect(),
             template,
             graph,
         }
@@ -159,10 +173,21 @@ impl Blueprint {
         self.steps.get(index).copied()
     }
 
+    /// The outside thing that step `number` talks to, where that is known.
+    pub fn target(&self, number: i32) -> Option<Name> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.targets.get(index).copied().flatten()
+    }
+
     /// Whether a task with a failed step blocks instead of ending in error.
     pub fn blocks_on_failure(&self) -> bool {
         self.template.on_failure == OnFailure::Block
     }
+}
+
+fn target(step: &Step) -> Option<Name> {
+    let target = step.target();
+    (!target.is_empty()).then(|| Name::of(&target))
 }
 
 /// A blueprint with the lanes that its steps are enqueued in, at one priority.
@@ -191,14 +216,15 @@ mod tests {
 
     #[test]
     fn a_stored_kind_leads_back_to_what_it_says() {
-        for number in 0..9 {
+        for number in 0..11 {
             assert!(matches!(Kind::from_i16(number), Some(Kind::Ended(o)) if o as i16 == number));
         }
         assert_eq!(Kind::from_i16(SPREAD_WELL), Some(Kind::SpreadWell));
         assert_eq!(Kind::from_i16(SPREAD_BADLY), Some(Kind::SpreadBadly));
         assert_eq!(Kind::from_i16(DUE), Some(Kind::Due));
         assert_eq!(Kind::from_i16(CONTROL), Some(Kind::Control));
-        assert_eq!(Kind::from_i16(9), None);
+        assert_eq!(Kind::from_i16(BURY), Some(Kind::Bury));
+        assert_eq!(Kind::from_i16(11), None);
         assert_eq!(Kind::from_i16(-1), None);
     }
 }

@@ -72,6 +72,7 @@ fn response(task: &TaskRow, step: &StepView, row: AttemptRow, later: bool) -> St
 fn from_state(outcome: Outcome) -> StepState {
     match outcome {
         Outcome::Manual => StepState::Pending,
+        Outcome::Unroutable => StepState::Enqueued,
         _ => StepState::InProgress,
     }
 }
@@ -84,7 +85,7 @@ fn to_state(outcome: Outcome, now: StepState, later: bool) -> StepState {
         Outcome::Manual => StepState::Complete,
         _ if !later && now.has_ended() => now,
         Outcome::Retryable | Outcome::Timeout | Outcome::Panic => StepState::WaitingForRetry,
-        Outcome::Permanent => StepState::Error,
+        Outcome::Permanent | Outcome::Unroutable | Outcome::Stale => StepState::Error,
         Outcome::Cancelled | Outcome::Lost | Outcome::Released => StepState::Enqueued,
     }
 }
@@ -100,6 +101,8 @@ fn name(outcome: Outcome) -> &'static str {
         Outcome::Lost => "lost",
         Outcome::Released => "released",
         Outcome::Manual => "manual",
+        Outcome::Unroutable => "unroutable",
+        Outcome::Stale => "stale",
     }
 }
 
@@ -146,6 +149,8 @@ mod tests {
             (O::Retryable, S::WaitingForRetry, false, S::WaitingForRetry),
             (O::Permanent, S::Pending, true, S::Error),
             (O::Lost, S::Complete, true, S::Enqueued),
+            (O::Unroutable, S::Complete, true, S::Error),
+            (O::Stale, S::Error, false, S::Error),
             (O::Lost, S::Error, false, S::Error),
             (O::Cancelled, S::Cancelled, false, S::Cancelled),
             (O::Manual, S::ResolvedManually, false, S::ResolvedManually),

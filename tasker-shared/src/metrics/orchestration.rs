@@ -7,6 +7,7 @@ use super::definition::{Definition, Kind, MILLISECONDS, Recorded};
 use super::instrument::{Counter, Gauge, Histogram, instruments};
 use crate::name::Name;
 use crate::plan::Outcome;
+use crate::plan::dead_letter::Reason;
 use crate::state::task::TaskState;
 
 instruments! {
@@ -186,7 +187,7 @@ impl ResultType {
             }
             Outcome::Timeout => Some(ResultType::Timeout),
             Outcome::Cancelled => Some(ResultType::Cancelled),
-            Outcome::Lost | Outcome::Manual => None,
+            Outcome::Lost | Outcome::Manual | Outcome::Unroutable | Outcome::Stale => None,
         }
     }
 
@@ -268,30 +269,9 @@ pub fn task_ended(task: Correlation, end: &TaskEnd) {
     );
 }
 
-/// Why something became a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadLetter {
-    Exhausted,
-    Permanent,
-    Poison,
-    Stale,
-    Unroutable,
-    InvalidInput,
-    Manual,
-}
-
-/// A step or task became a dead letter.
-pub fn dead_letter(namespace: Name, reason: DeadLetter) {
-    let reason = Name::fixed(match reason {
-        DeadLetter::Exhausted => "exhausted",
-        DeadLetter::Permanent => "permanent",
-        DeadLetter::Poison => "poison",
-        DeadLetter::Stale => "stale",
-        DeadLetter::Unroutable => "unroutable",
-        DeadLetter::InvalidInput => "invalid_input",
-        DeadLetter::Manual => "manual",
-    });
-    DEAD_LETTERS.add(1, None, &[namespace, reason]);
+/// A task became a dead letter.
+pub fn dead_letter(namespace: Name, reason: Reason) {
+    DEAD_LETTERS.add(1, None, &[namespace, Name::fixed(reason.as_str())]);
 }
 
 /// Shows how many tasks are in each state that is not final; none where another server shows it.

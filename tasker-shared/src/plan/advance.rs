@@ -59,6 +59,8 @@ pub struct Advance {
     pub children: Vec<Child>,
     /// Messages that need the whole task: one transaction each.
     pub controls: Vec<Message>,
+    /// Tasks that become dead letters.
+    pub burials: Vec<Message>,
     /// How many messages of the batch the plan covers; the rest wait for the next pass.
     pub taken: usize,
 }
@@ -79,8 +81,13 @@ pub fn plan<'a>(
             advance.taken += 1;
             continue;
         };
-        if message.kind == Kind::Control {
-            advance.controls.push(message);
+        let apart = match message.kind {
+            Kind::Control => Some(&mut advance.controls),
+            Kind::Bury => Some(&mut advance.burials),
+            _ => None,
+        };
+        if let Some(apart) = apart {
+            apart.push(message);
             advance.taken += 1;
             continue;
         }
@@ -146,7 +153,7 @@ fn decide(
             tells = to.has_ended();
             step.bad = to.ended_badly();
         }
-        Kind::Control => {}
+        Kind::Control | Kind::Bury => {}
     }
     Decided { step, tells }
 }
@@ -180,6 +187,8 @@ fn judge(
             step.lost += 1;
             (step.lost > rules.max_lost).then_some(StepEvent::Fail)
         }
+        // Nothing that the handler did: its attempts are as many as they were.
+        Outcome::Unroutable | Outcome::Stale => Some(StepEvent::Fail),
         Outcome::Cancelled | Outcome::Released => None,
     }
 }

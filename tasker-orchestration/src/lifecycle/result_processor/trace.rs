@@ -66,7 +66,11 @@ fn processed(step: &Move, routes: &Routes, time: Time) {
 }
 
 fn result(outcome: Outcome) -> &'static str {
-    ResultType::of(outcome).map_or("lease_lost", ResultType::as_str)
+    match outcome {
+        Outcome::Unroutable => "unroutable",
+        Outcome::Stale => "stale",
+        _ => ResultType::of(outcome).map_or("lease_lost", ResultType::as_str),
+    }
 }
 
 fn enqueued(step: &Enqueued, traced: &Traced<'_>, routes: &Routes, time: Time) {

@@ -124,7 +124,13 @@ fn attempts(row: &StepRow, state: StepState) -> i32 {
         StepState::EnqueuedForOrchestration | StepState::EnqueuedAsErrorForOrchestration => {
             !matches!(
                 row.last_outcome,
-                Some(Outcome::Lost | Outcome::Released | Outcome::Cancelled)
+                Some(
+                    Outcome::Lost
+                        | Outcome::Released
+                        | Outcome::Cancelled
+                        | Outcome::Unroutable
+                        | Outcome::Stale
+                )
             )
         }
         _ => false,
