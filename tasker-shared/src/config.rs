@@ -12,7 +12,8 @@ mod url;
 pub(crate) use keys::DEFAULT_OTLP_ENDPOINT;
 pub use keys::{
     Channels, Config, Correlation, Database, Limits, LogFormat, LogLevel, Logging, OtlpProtocol,
-    Server, Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerHandlers,
+    Server, Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerCircuits,
+    WorkerHandlers,
 };
 pub use layers::{Argument, Inputs};
 pub use reference::{base_file, reference};

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod advance;
+pub mod circuits;
 pub mod claim;
 pub mod controls;
 pub mod delayed;
@@ -34,6 +35,7 @@ fn all_statements() -> Vec<&'static Statement> {
     let rooms = [
         accept::STATEMENTS,
         advance::STATEMENTS,
+        circuits::STATEMENTS,
         claim::STATEMENTS,
         controls::STATEMENTS,
         delayed::STATEMENTS,

@@ -2,6 +2,7 @@
 //!
 //! A handler is an `async fn(StepContext) -> Result<impl Serialize, StepError>`.
 
+mod circuits;
 mod context;
 mod error;
 pub mod handlers;

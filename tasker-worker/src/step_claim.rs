@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::circuits::{Circuits, Verdict};
 use crate::running::Running;
 use crate::step_executor::Executor;
 use crate::web::Progress;
@@ -40,6 +41,7 @@ pub(crate) struct Claim {
     pub(crate) worker: watch::Receiver<Uuid>,
     pub(crate) running: Running,
     pub(crate) executor: Arc<Executor>,
+    pub(crate) circuits: Circuits,
     pub(crate) wakes: Wakes,
     pub(crate) patience: Patience,
     pub(crate) progress: Arc<Progress>,
@@ -54,6 +56,8 @@ pub(crate) struct Claim {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     namespaces: HashMap<i32, Name>,
+    /// What the steps of a lane talk to, where that is known.
+    targets: HashMap<i32, Name>,
     cursors: HashMap<i32, Cursor>,
     /// Lanes that had work when they were last looked at.
     active: Vec<i32>,
@@ -110,25 +114,70 @@ impl Claim {
             .is_none_or(|at| now.duration_since(at) >= LANES)
         {
             let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
+            self.circuits.listed(&lanes, now);
             self.lanes.replace(lanes, now);
         }
+        let worker = *self.worker.borrow();
+        let probed = self.probe(worker, now).await?;
         let free = self.running.free();
-        let takes = self.lanes.takes(free, now);
+        let takes = self
+            .lanes
+            .takes(free, now, |target| self.circuits.is_open(target));
         if takes.is_empty() {
             self.progress.claimed(self.clock.now());
-            return Ok(false);
+            return Ok(probed);
         }
-        let worker = *self.worker.borrow();
+        let claimed = self.claim(worker, &takes, free).await?;
+        let any = !claimed.is_empty();
+        self.executor.start(worker, claimed, None).await;
+        Ok(any || probed)
+    }
+
+    /// Claims `most` steps at most.
+    async fn claim(
+        &mut self,
+        worker: Uuid,
+        takes: &[Take],
+        most: usize,
+    ) -> db::Result<Vec<Claimed>> {
         let connection = self.connection.get().await?;
-        let most = i64::try_from(free).unwrap_or(i64::MAX);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         let began = Instant::now();
-        let result = claim::claim(connection, worker, &takes, most).await;
+        let result = claim::claim(connection, worker, takes, most).await;
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
         self.lanes.claimed(&claimed);
         self.record(&claimed, began.elapsed());
+        Ok(claimed)
+    }
+
+    /// Sends one step of a parked target to see whether it answers, where that is due; says whether it did.
+    async fn probe(&mut self, worker: Uuid, now: Instant) -> db::Result<bool> {
+        let targets = self.lanes.targets.values().copied();
+        let Some(target) = self.circuits.due(targets, now) else {
+            return Ok(false);
+        };
+        if self.running.free() == 0 {
+            return Ok(false);
+        }
+        let takes = self.lanes.of_target(target, now);
+        let lanes: Vec<i32> = takes.iter().map(|take| take.lane).collect();
+        let begun = self
+            .circuits
+            .begin_probe(target, worker, &lanes, now + LANES);
+        let Some(probing) = begun.await? else {
+            return Ok(false);
+        };
+        let claimed = self.claim(worker, &takes, 1).await;
+        if !matches!(&claimed, Ok(steps) if !steps.is_empty()) {
+            let circuits = &self.circuits;
+            circuits
+                .settle(target, Some(&probing), &Verdict::Nothing)
+                .await;
+        }
+        let claimed = claimed?;
         let any = !claimed.is_empty();
-        self.executor.start(worker, claimed).await;
+        self.executor.start(worker, claimed, Some(probing)).await;
         Ok(any)
     }
 
@@ -160,6 +209,11 @@ impl Lanes {
             .iter()
             .map(|l| (l.lane, Name::of(&l.namespace)))
             .collect();
+        self.targets = lanes
+            .iter()
+            .filter(|l| !l.target.is_empty())
+            .map(|l| (l.lane, Name::of(&l.target)))
+            .collect();
         self.lanes = lanes;
         self.looked_up = Some(now);
     }
@@ -171,9 +225,9 @@ impl Lanes {
             .unwrap_or(metrics::UNKNOWN)
     }
 
-    /// What to ask of each lane: highest priority first; within a priority the free slots are shared among
-    /// the lanes that have work, and a different lane begins each time.
-    fn takes(&mut self, free: usize, now: Instant) -> Vec<Take> {
+    /// What to ask of each lane that is not parked: highest priority first; within a priority the free slots are
+    /// shared among the lanes that have work, and a different lane begins each time.
+    fn takes(&mut self, free: usize, now: Instant, is_parked: impl Fn(Name) -> bool) -> Vec<Take> {
         if free == 0 {
             return Vec::new();
         }
@@ -187,6 +241,14 @@ impl Lanes {
             let share = i64::try_from(free.div_ceil(active.max(1))).unwrap_or(i64::MAX);
             let first = self.turn % lanes.len();
             for lane in lanes[first..].iter().chain(&lanes[..first]) {
+                if self
+                    .targets
+                    .get(&lane.lane)
+                    .copied()
+                    .is_some_and(&is_parked)
+                {
+                    continue;
+                }
                 let cursor = self
                     .cursors
                     .entry(lane.lane)
@@ -199,6 +261,22 @@ impl Lanes {
             }
         }
         takes
+    }
+
+    /// One step of the lanes of a target, highest priority first.
+    fn of_target(&mut self, target: Name, now: Instant) -> Vec<Take> {
+        let lanes = self.lanes.iter().map(|lane| lane.lane);
+        lanes
+            .filter(|lane| self.targets.get(lane) == Some(&target))
+            .map(|lane| {
+                let cursor = self.cursors.entry(lane).or_insert_with(|| Cursor::new(now));
+                Take {
+                    lane,
+                    behind: cursor.behind(now),
+                    most: 1,
+                }
+            })
+            .collect()
     }
 
     fn claimed(&mut self, claimed: &[Claimed]) {
@@ -224,6 +302,8 @@ mod tests {
             namespace: "n".into(),
             callable: "c".into(),
             priority,
+            target: String::new(),
+            parked_ms: None,
         }
     }
 
@@ -233,7 +313,7 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.replace(vec![lane(1, 10), lane(2, 0), lane(3, 0), lane(4, 0)], now);
         lanes.active = vec![2, 3];
-        let takes = lanes.takes(100, now);
+        let takes = lanes.takes(100, now, |_| false);
         assert_eq!((takes[0].lane, takes[0].most), (1, 100));
         assert!(takes[1..].iter().all(|t| t.most == 50));
     }
@@ -243,15 +323,38 @@ mod tests {
         let now = Instant::now();
         let mut lanes = Lanes::default();
         lanes.replace(vec![lane(1, 0), lane(2, 0), lane(3, 0)], now);
-        let mut first: Vec<i32> = (0..3).map(|_| lanes.takes(10, now)[0].lane).collect();
+        let mut first: Vec<i32> = (0..3)
+            .map(|_| lanes.takes(10, now, |_| false)[0].lane)
+            .collect();
         first.sort_unstable();
         assert_eq!(first, [1, 2, 3]);
+    }
+
+    #[test]
+    fn nothing_is_asked_of_a_lane_whose_target_is_in_trouble_but_one_step_for_a_probe() {
+        let now = Instant::now();
+        let of = |number, target: &str| Lane {
+            target: target.to_owned(),
+            ..lane(number, 0)
+        };
+        let mut lanes = Lanes::default();
+        lanes.replace(vec![of(1, "bank:443"), of(2, ""), of(3, "mail")], now);
+        let bank = Name::of("bank:443");
+        let mut asked: Vec<i32> = lanes
+            .takes(10, now, |target| target == bank)
+            .iter()
+            .map(|take| take.lane)
+            .collect();
+        asked.sort_unstable();
+        assert_eq!(asked, [2, 3]);
+        let probe = lanes.of_target(bank, now);
+        assert_eq!((probe.len(), probe[0].lane, probe[0].most), (1, 1, 1));
     }
 
     #[test]
     fn nothing_is_asked_for_while_no_slot_is_free() {
         let mut lanes = Lanes::default();
         lanes.replace(vec![lane(1, 0)], Instant::now());
-        assert!(lanes.takes(0, Instant::now()).is_empty());
+        assert!(lanes.takes(0, Instant::now(), |_| false).is_empty());
     }
 }

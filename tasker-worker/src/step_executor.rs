@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::circuits::{Circuits, Probing, Verdict};
 use crate::handlers::{Handler, Registry};
 use crate::inputs::Results;
 use crate::result_sender::{Finished, Results as Outbox};
@@ -38,6 +39,7 @@ pub(crate) struct Executor {
     pub(crate) blueprints: Blueprints,
     pub(crate) pool: Pool,
     pub(crate) running: Running,
+    pub(crate) circuits: Circuits,
     pub(crate) results: Outbox,
     pub(crate) schemas: Schemas,
     pub(crate) limits: Limits,
@@ -52,8 +54,14 @@ enum End {
 }
 
 impl Executor {
-    /// Starts claimed steps, each in a task of its own.
-    pub(crate) async fn start(self: &Arc<Self>, worker: Uuid, claimed: Vec<Claimed>) {
+    /// Starts claimed steps, each in a task of its own; where `probing` is given, they are to find out whether
+    /// their target answers.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        worker: Uuid,
+        claimed: Vec<Claimed>,
+        probing: Option<Probing>,
+    ) {
         if claimed.is_empty() {
             return;
         }
@@ -76,7 +84,7 @@ impl Executor {
                 Err(_) => None,
             };
             let executor = Arc::clone(self);
-            tokio::spawn(async move { executor.run(worker, step, slot, blueprint).await });
+            tokio::spawn(async move { executor.run(worker, step, slot, blueprint, probing).await });
         }
     }
 
@@ -87,10 +95,11 @@ impl Executor {
         step: Claimed,
         slot: Slot,
         blueprint: Option<Arc<Blueprint>>,
+        probing: Option<Probing>,
     ) {
         let (started_at, start) = (self.clock.now(), SystemTime::now());
         let end = match &blueprint {
-            Some(blueprint) => self.attempt(&step, &slot, blueprint).await,
+            Some(blueprint) => self.guarded(&step, &slot, blueprint, probing).await,
             None => End::Failure(
                 Outcome::Released,
                 StepError::retryable("the step's template could not be read")
@@ -124,6 +133,50 @@ impl Executor {
         drop(slot);
     }
 
+    /// The attempt of a step whose target may be in trouble: then it is handed back, unless it is the one that
+    /// finds out, which costs it no try where the target still does not answer.
+    async fn guarded(
+        &self,
+        step: &Claimed,
+        slot: &Slot,
+        blueprint: &Arc<Blueprint>,
+        probing: Option<Probing>,
+    ) -> End {
+        let Some(target) = blueprint.target(step.step_no) else {
+            return self.attempt(step, slot, blueprint).await;
+        };
+        match &probing {
+            None if self.circuits.is_open(target) => {
+                let message = format!("the circuit of {target} is open");
+                let error = StepError::retryable(message).with_type("circuit_open");
+                return End::Failure(Outcome::Released, error, ErrorType::Cancelled);
+            }
+            None => {}
+            Some(probing) => {
+                let timeout = self.timeout(blueprint, step.step_no);
+                self.circuits.extend(probing, timeout).await;
+            }
+        }
+        let end = self.attempt(step, slot, blueprint).await;
+        let verdict = end.verdict();
+        self.circuits
+            .settle(target, probing.as_ref(), &verdict)
+            .await;
+        match end {
+            End::Failure(_, error, kind)
+                if probing.is_some() && matches!(verdict, Verdict::Troubled { .. }) =>
+            {
+                End::Failure(Outcome::Released, error, kind)
+            }
+            end => end,
+        }
+    }
+
+    fn timeout(&self, blueprint: &Blueprint, step_no: i32) -> Duration {
+        let seconds = blueprint.step(step_no).and_then(|s| s.timeout_seconds);
+        seconds.map_or(self.default_timeout, |s| Duration::from_secs(u64::from(s)))
+    }
+
     /// Calls the handler, with everything that may go wrong around it.
     async fn attempt(&self, step: &Claimed, slot: &Slot, blueprint: &Arc<Blueprint>) -> End {
         let Some(definition) = blueprint.step(step.step_no) else {
@@ -141,9 +194,7 @@ impl Executor {
                 ErrorType::HandlerNotFound,
             );
         };
-        let timeout = definition
-            .timeout_seconds
-            .map_or(self.default_timeout, |s| Duration::from_secs(u64::from(s)));
+        let timeout = self.timeout(blueprint, step.step_no);
         let deadline = Instant::now() + timeout;
         let results = match Results::of(step, blueprint, &self.pool, self.limits).await {
             Ok(results) => results,
@@ -248,6 +299,29 @@ impl Executor {
             result,
             error,
             retry_after_ms: retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+impl End {
+    /// What it says of the target that the handler talks to.
+    fn verdict(&self) -> Verdict {
+        let End::Failure(outcome, error, kind) = self else {
+            return Verdict::Answered;
+        };
+        match (outcome, kind) {
+            (Outcome::Permanent, ErrorType::HandlerError | ErrorType::ResultInvalid) => {
+                match error.error_type() {
+                    "settings_error" => Verdict::Nothing,
+                    _ => Verdict::Answered,
+                }
+            }
+            (Outcome::Retryable, ErrorType::HandlerError)
+            | (Outcome::Timeout, ErrorType::Timeout) => Verdict::Troubled {
+                reason: error.message().to_owned(),
+                asked: error.after(),
+            },
+            _ => Verdict::Nothing,
         }
     }
 }

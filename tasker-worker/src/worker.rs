@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::circuits::Circuits;
 use crate::handlers::{self, Handler, Registry};
 use crate::heartbeat::Heartbeat;
 use crate::measure;
@@ -205,11 +206,13 @@ impl Worker {
         let (results, sender) =
             result_sender::channel(config.channels.results, Pinned::new(target.batches()));
         let channels = vec![results.watch()];
+        let circuits = Circuits::new(pool.clone(), (&config.worker.circuits).into());
         let executor = Arc::new(Executor {
             registry: self.registry.clone(),
             blueprints: Blueprints::new(pool.clone(), &self.loaded.environment),
             pool: pool.clone(),
             running: running.clone(),
+            circuits: circuits.clone(),
             results,
             schemas: Schemas::new(),
             limits: Limits {
@@ -238,6 +241,7 @@ impl Worker {
             worker: worker_id,
             running: running.clone(),
             executor,
+            circuits,
             wakes: wakes.clone(),
             patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
             progress: Arc::clone(&progress),

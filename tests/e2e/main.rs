@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod circuits;
 mod data_pipeline;
 mod demo;
 mod dev;

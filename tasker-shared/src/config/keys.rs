@@ -197,6 +197,25 @@ section! {
     with {
         /// Which built-in handlers there are.
         handlers: WorkerHandlers;
+        /// When steps whose target is in trouble are held back.
+        circuits: WorkerCircuits;
+    }
+}
+
+section! {
+    /// The circuits of what steps talk to: the host of an `http` step, or the name in `initialization.circuit`. While one
+    /// is open its steps wait, without spending attempts, and one at a time goes out to see whether the target answers.
+    WorkerCircuits at "worker.circuits" {
+        /// Whether there are any.
+        enabled: bool = true, ();
+        /// Failed attempts in a row, at one worker, that open a circuit.
+        failure_threshold: u32 = 5, 1..=10_000;
+        /// Answers in a row that close it.
+        success_threshold: u32 = 1, 1..=1_000;
+        /// How long the first one waits that goes out; the next wait twice as long each.
+        timeout_seconds: u32 = 5, 1..=24 * 60 * 60;
+        /// The longest of these waits.
+        max_timeout_seconds: u32 = 60, 1..=24 * 60 * 60;
     }
 }
 

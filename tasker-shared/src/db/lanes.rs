@@ -20,6 +20,10 @@ pub struct Lane {
     pub namespace: String,
     pub callable: String,
     pub priority: i16,
+    /// Empty where the handler talks to nothing that is known.
+    pub target: String,
+    /// Where the target's circuit is not closed, and so the lane is parked: in how many milliseconds a probe may go out.
+    pub parked_ms: Option<i64>,
 }
 
 statements! {
@@ -39,9 +43,12 @@ statements! {
            FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[]) AS w(namespace, callable, priority, target)
            JOIN tasker.lanes l USING (namespace, callable, priority, target)";
     LIST, "list_lanes" =
-        "SELECT lane, namespace, callable, priority FROM tasker.lanes
-          WHERE callable = ANY ($1) AND (cardinality($2::text[]) = 0 OR namespace = ANY ($2))
-          ORDER BY priority DESC, lane";
+        "SELECT l.lane, l.namespace, l.callable, l.priority, l.target,
+                CASE WHEN c.target IS NOT NULL
+                     THEN greatest(ceil(extract(epoch FROM greatest(c.retry_at, c.probe_until) - clock_timestamp()) * 1000), 0)::int8 END AS parked_ms
+           FROM tasker.lanes l LEFT JOIN tasker.circuits c ON c.target = l.target
+          WHERE l.callable = ANY ($1) AND (cardinality($2::text[]) = 0 OR l.namespace = ANY ($2))
+          ORDER BY l.priority DESC, l.lane";
 }
 
 /// The ids of the lanes with these keys, in their order; lanes that are new are made and announced.

@@ -101,6 +101,8 @@ pub enum BlockedKind {
     Scheduled,
     /// It is enqueued, and no live worker has its handler.
     NoWorker,
+    /// It is enqueued, and what it talks to is in trouble: its lane is parked.
+    CircuitOpen,
     /// It is enqueued, or its result waits to be taken in.
     Queued,
     /// A worker runs it.
@@ -116,6 +118,7 @@ impl BlockedKind {
             BlockedKind::RetryAt => "retry_at",
             BlockedKind::Scheduled => "scheduled",
             BlockedKind::NoWorker => "no_worker",
+            BlockedKind::CircuitOpen => "circuit_open",
             BlockedKind::Queued => "queued",
             BlockedKind::Running => "running",
         }

@@ -106,6 +106,19 @@ impl About<'_> {
             true => BlockedKind::Queued,
             false => BlockedKind::NoWorker,
         };
+        let target = self.blueprint.target(row.step_no);
+        let circuit = target.and_then(|target| self.handlers.circuit(target.as_str()));
+        if let (BlockedKind::Queued, Some(circuit)) = (kind, circuit) {
+            let detail = json!({
+                "target": circuit.target,
+                "reason": circuit.reason,
+                "opened_at": time::format(&circuit.opened_at),
+                "retry_at": time::format(&circuit.retry_at),
+                "failed_probes": circuit.failures,
+            });
+            let since = row.changed_at.max(circuit.opened_at);
+            return (BlockedKind::CircuitOpen, detail, since);
+        }
         let detail = json!({"queue": "ready", "namespace": namespace, "handler": callable});
         (kind, detail, row.changed_at)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tasker_shared::db::circuits::Circuit;
 use tasker_shared::db::step_views::StepRow;
 use tasker_shared::db::task_views::TaskRow;
 use tasker_shared::ids;
@@ -100,7 +101,7 @@ fn waiting(step_no: i32, waiting_on: i32, failed: i32) -> StepRow {
 }
 
 fn echo_everywhere() -> Handlers {
-    Handlers::new(vec![(vec![], vec!["echo".to_owned()])])
+    Handlers::new(vec![(vec![], vec!["echo".to_owned()])], Vec::new())
 }
 
 fn show(task: &TaskRow, rows: Vec<StepRow>) -> Vec<StepView> {
@@ -166,6 +167,38 @@ fn a_step_in_flight_shows_where_it_is() {
         assert_eq!(step.attempts, attempts, "{state}");
         assert_eq!(kind(step), Some(blocked), "{state}");
     }
+}
+
+#[test]
+fn a_step_whose_target_is_in_trouble_says_which_and_when_it_is_tried_again() {
+    let parked = DIAMOND.replacen("echo }", "echo, initialization: { circuit: bank } }", 1);
+    let template = template::parse(&parked, "parked.yaml", &template::Limits::default()).unwrap();
+    let blueprint = Blueprint::new(7, template);
+    let opened_at = now() + TimeDelta::seconds(1);
+    let circuit = Circuit {
+        target: "bank".to_owned(),
+        reason: "no connection".to_owned(),
+        opened_at,
+        retry_at: now() + TimeDelta::seconds(6),
+        failures: 2,
+        probing: false,
+    };
+    let everywhere = vec![(vec![], vec!["echo".to_owned()])];
+    let handlers = Handlers::new(everywhere, vec![circuit]);
+    let task = task(T::StepsInProcess);
+    let rows = vec![
+        row(1, S::Enqueued),
+        waiting(2, 1, 0),
+        waiting(3, 1, 0),
+        waiting(4, 2, 0),
+    ];
+    let steps = views(&task, &blueprint, (1, 4), rows, &handlers, now());
+    assert_eq!(kind(&steps[0]), Some("circuit_open"));
+    let blocked = steps[0].blocked_by.as_ref().unwrap();
+    assert_eq!(blocked.detail["target"], "bank");
+    assert_eq!(blocked.detail["reason"], "no connection");
+    assert_eq!(blocked.detail["retry_at"], "2025-01-02T03:04:11.678901Z");
+    assert_eq!(blocked.since, opened_at);
 }
 
 #[test]
