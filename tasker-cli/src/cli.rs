@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::commands::{
-    config, demo, demo_payments, dev, health, log_level, migrate, server, step, task, template,
-    worker,
+    circuit, config, demo, demo_payments, dev, health, log_level, migrate, server, step, task,
+    template, worker,
 };
 use crate::failure::Failure;
 
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Worker(worker::Worker),
     /// Apply the database's migrations, or only look whether any are pending
     Migrate(migrate::Migrate),
+    /// See which outside services are in trouble, so that their steps wait
+    Circuit(circuit::Circuit),
     /// Ask a server how it is
     Health(health::Health),
     /// Show the configuration
@@ -90,6 +92,7 @@ impl Cli {
             Command::Server(command) => command.run().await,
             Command::Worker(command) => command.run().await,
             Command::Migrate(command) => command.run().await,
+            Command::Circuit(command) => command.run().await,
             Command::Health(command) => command.run().await,
             Command::Config(command) => command.run(),
             Command::LogLevel(command) => command.run().await,
@@ -103,6 +106,7 @@ impl Cli {
             Command::Task(command) => command.wants_json(),
             Command::Step(command) => command.wants_json(),
             Command::Template(command) => command.wants_json(),
+            Command::Circuit(command) => command.wants_json(),
             Command::Health(command) => command.wants_json(),
             Command::LogLevel(command) => command.wants_json(),
             Command::Dev(_)

@@ -1,6 +1,7 @@
 //! The REST API: a file a resource, each with its routes, and `view` that makes what they answer from what is
 //! stored. Handlers translate; what is decided, is decided in `lifecycle`.
 
+mod circuits;
 mod config;
 mod error;
 mod extract;
@@ -159,6 +160,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(step_audit::audit))
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get))
+        .routes(routes!(circuits::list))
+        .routes(routes!(circuits::close))
         .routes(routes!(config::config))
         .routes(routes!(log_level::get, log_level::put))
         .routes(routes!(metrics::metrics))

@@ -2,6 +2,7 @@
 //! send and accept. A file a resource. The format's oddities (times without zone in some places, two names for a
 //! step's id) live here and nowhere else. [`status`] holds what is derived from a task's step counts.
 
+mod circuit;
 mod config;
 mod error;
 mod event;
@@ -20,6 +21,7 @@ mod worker_health;
 mod worker_metrics;
 mod worker_template;
 
+pub use circuit::{CircuitClosed, CircuitResponse};
 pub use config::{
     AuthConfig, CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,
     MessagingConfig, OrchestrationConfigResponse, WorkerConfigResponse,

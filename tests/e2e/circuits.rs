@@ -236,3 +236,37 @@ steps:
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_open_circuit_is_listed_and_can_be_closed_by_hand() {
+    let (bank, address) = Bank::start().await;
+    let stack = setup(1, address)
+        .configure("worker.circuits.timeout_seconds", 3_600)
+        .configure("worker.circuits.max_timeout_seconds", 3_600)
+        .start()
+        .await;
+    let none = stack.tasker(&["circuit", "list"]).await;
+    assert_eq!(
+        String::from_utf8_lossy(&none.stdout),
+        "No circuit is open.\n"
+    );
+    let tasks = open(&stack).await;
+    let circuits = stack.get("/v1/circuits").await;
+    assert_eq!(circuits[0]["target"], address.to_string());
+    assert_eq!(circuits[0]["state"], "open");
+    assert_eq!(circuits[0]["failed_probes"], 0);
+    let listed = stack.tasker(&["circuit", "list"]).await;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains(&address.to_string()), "{listed}");
+
+    bank.recover();
+    let target = address.to_string();
+    let closed = stack.tasker(&["circuit", "close", &target]).await;
+    assert!(closed.status.success(), "{closed:?}");
+    let ended = stack.wait_all_final(&tasks, PATIENCE).await;
+    assert_eq!(ended.get("complete"), Some(&tasks.len()), "{ended:?}");
+    let again = stack.tasker(&["circuit", "close", &target]).await;
+    assert_eq!(again.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(said.contains("no open circuit"), "{said}");
+}

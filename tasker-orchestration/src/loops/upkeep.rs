@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
-use tasker_shared::db::{gauges, upkeep};
+use tasker_shared::db::{circuits, gauges, upkeep};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ impl Upkeep {
             tracing::info!(partitions = made, "partitions made");
         }
         upkeep::delete_old_controls(&self.pool).await?;
+        circuits::delete_old(&self.pool).await?;
         // Where telemetry is off nobody else does.
         gauges::fold(&self.pool).await?;
         Ok(())
