@@ -26,8 +26,8 @@ CREATE UNIQUE INDEX dead_letters_pending ON tasker.dead_letters (task_uuid) WHER
 CREATE INDEX dead_letters_open ON tasker.dead_letters (namespace, buried_at) WHERE resolution = 0;
 CREATE INDEX dead_letters_task ON tasker.dead_letters (task_uuid, buried_at);
 CREATE INDEX dead_letters_listed ON tasker.dead_letters (buried_at, entry);
--- What the statistics read, without the snapshots.
-CREATE INDEX dead_letters_counted ON tasker.dead_letters (reason, resolution) INCLUDE (buried_at, resolved_at);
+-- The oldest of each reason that are pending; and what the statistics read, without the snapshots.
+CREATE INDEX dead_letters_counted ON tasker.dead_letters (reason, resolution, buried_at) INCLUDE (resolved_at);
 
 -- One row for a task whose template limits its life: when it is looked at next, and since when it runs (a retry
 -- begins anew). It goes when the task is looked at after its end.

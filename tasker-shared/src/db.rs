@@ -6,6 +6,8 @@ pub mod advance;
 pub mod circuits;
 pub mod claim;
 pub mod controls;
+pub mod dead_letter_views;
+pub mod dead_letters;
 pub mod delayed;
 mod door;
 pub mod effects;
@@ -16,11 +18,13 @@ pub mod pool;
 pub mod queue_views;
 pub mod requests;
 pub mod shards;
+pub mod staleness;
 pub mod step_views;
 pub mod submit;
 pub mod task_views;
 pub mod templates;
 mod transaction;
+pub mod unroutable;
 pub mod upkeep;
 pub mod wake;
 pub mod workers;
@@ -38,6 +42,8 @@ fn all_statements() -> Vec<&'static Statement> {
         circuits::STATEMENTS,
         claim::STATEMENTS,
         controls::STATEMENTS,
+        dead_letter_views::STATEMENTS,
+        dead_letters::STATEMENTS,
         delayed::STATEMENTS,
         gauges::STATEMENTS,
         lanes::STATEMENTS,
@@ -45,10 +51,12 @@ fn all_statements() -> Vec<&'static Statement> {
         queue_views::STATEMENTS,
         requests::STATEMENTS,
         shards::STATEMENTS,
+        staleness::STATEMENTS,
         step_views::STATEMENTS,
         submit::STATEMENTS,
         task_views::STATEMENTS,
         templates::STATEMENTS,
+        unroutable::STATEMENTS,
         upkeep::STATEMENTS,
         workers::STATEMENTS,
     ];

@@ -5,6 +5,7 @@
 pub mod advance;
 pub mod dead_letter;
 pub mod intervene;
+pub mod stale;
 
 use std::sync::Arc;
 

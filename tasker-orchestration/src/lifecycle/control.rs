@@ -20,7 +20,15 @@ pub use apply::{Applied, apply};
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     Cancel,
-    Retry,
+    Retry {
+        #[serde(default)]
+        by: Option<String>,
+        #[serde(default)]
+        note: Option<String>,
+        /// The dead letter that this is about: it must be pending still.
+        #[serde(default)]
+        entry: Option<Uuid>,
+    },
     ResetStep {
         step_no: i32,
         reason: String,
@@ -57,6 +65,15 @@ pub enum Error {
     Unavailable(#[source] db::Error),
     #[error("the database failed")]
     Database(#[source] db::Error),
+}
+
+impl Action {
+    /// Puts every failed step back, for nobody in particular.
+    pub const RETRY: Action = Action::Retry {
+        by: None,
+        note: None,
+        entry: None,
+    };
 }
 
 impl From<db::Error> for Error {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::{Pinned, Target};
+use tasker_shared::plan::Blueprint;
 use tasker_shared::resilience::channel::{self, Refused, Watch};
 use tasker_shared::telemetry::trace::TraceContext;
 use tasker_shared::wire::TaskRequest;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use self::admit::Admitted;
 use self::note::Arrival;
 use super::admission::Refusal;
 
@@ -33,6 +35,15 @@ pub struct Accepted {
     pub task_uuid: Uuid,
     /// The idempotency key was seen before: this is the first task.
     pub replayed: bool,
+}
+
+/// What became of one request.
+#[derive(Debug)]
+pub struct Submitted {
+    pub accepted: Accepted,
+    /// The task as it was stored, unless it is a replay of an earlier one.
+    pub task: NewTask,
+    pub blueprint: Arc<Blueprint>,
 }
 
 /// The door for requests. Clones share it.
@@ -114,6 +125,24 @@ impl TaskInitializer {
             .into_iter()
             .map(|answer| answer.or_else(|| stored.next()).unwrap_or_else(missing))
             .collect()
+    }
+
+    /// Makes a task of one request.
+    pub async fn submit_one(
+        &self,
+        request: TaskRequest,
+        caller: Option<&TraceContext>,
+    ) -> Result<Submitted, Refusal> {
+        let arrived = Arrival::now();
+        let Admitted { task, note } = self.admission.admit(request, caller).await?;
+        let answer = self.store(vec![task.clone()]).await.pop();
+        let answer = answer.unwrap_or(Err(Refusal::OutcomeUnknown));
+        note.record(&answer, &arrived);
+        Ok(Submitted {
+            accepted: answer?,
+            task,
+            blueprint: note.blueprint,
+        })
     }
 
     async fn store(&self, tasks: Vec<NewTask>) -> Vec<Result<Accepted, Refusal>> {

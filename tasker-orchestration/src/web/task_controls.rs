@@ -73,7 +73,7 @@ pub(super) async fn retry(
     State(app): State<App>,
     TaskPath(task_uuid): TaskPath,
 ) -> Result<Json<TaskResponse>, ApiError> {
-    app.controls.apply(task_uuid, Action::Retry).await?;
+    app.controls.apply(task_uuid, Action::RETRY).await?;
     Ok(Json(
         app.task_view(task_uuid, Results::Without).await?.response(),
     ))

@@ -9,6 +9,7 @@ use super::transaction::{Moved, Transaction};
 use super::{Result, statements};
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{Operation, Queue};
+use crate::state::task::TaskState;
 
 /// How a task begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct NewTask {
     pub begin: Begin,
     /// JSON text: why the task is in error.
     pub failure: Option<String>,
+    /// When it is to be looked at, where its template limits its life.
+    pub look_at: Option<DateTime<Utc>>,
 }
 
 /// The lane in which a template's root goes at a priority.
@@ -117,14 +120,18 @@ statements! {
                            tasker.shard_of(g.task_uuid), f.priority, f.sampled, f.traced
                       FROM graph g JOIN fresh f USING (task_uuid) WHERE g.lane IS NOT NULL
                     RETURNING 1),
-         -- starts that a server makes, now in slices or later
+         -- starts that a server makes, now in slices or later; what failed at once becomes a dead letter
          spread AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
-                    SELECT tasker.shard_of(task_uuid), 20, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, priority, sampled, traced
-                      FROM fresh WHERE begin = 1
+                    SELECT tasker.shard_of(task_uuid), CASE WHEN begin = 3 THEN 24 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, priority, sampled, traced
+                      FROM fresh WHERE begin IN (1, 3)
                     RETURNING 1),
          later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
                    SELECT tasker.shard_of(task_uuid), run_at, task_uuid, correlation_id, 0, 0, 0, 0, template_id, priority, sampled, traced
                      FROM fresh WHERE begin = 2),
+         -- when those that must not last for ever are looked at
+         limited AS (INSERT INTO tasker.deadlines (task_uuid, shard, due_at, since, template_id)
+                     SELECT f.task_uuid, tasker.shard_of(f.task_uuid), d.due_at, greatest(f.run_at, f.created_at), f.template_id
+                       FROM unnest($31::uuid[], $32::timestamptz[]) AS d(task_uuid, due_at) JOIN fresh f USING (task_uuid)),
          woken AS (SELECT pg_notify('tasker_steps', '') WHERE $30 AND EXISTS (SELECT 1 FROM queued)
                    UNION ALL SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM spread))
          -- what nobody reads is not run: this reads the notification
@@ -147,13 +154,12 @@ impl Begin {
         }
     }
 
-    /// The task's stored state.
-    fn state(&self) -> i16 {
-        use crate::state::task::TaskState as S;
+    /// The task's first state.
+    pub fn task_state(&self) -> TaskState {
         match self {
-            Begin::Now => S::StepsInProcess as i16,
-            Begin::Spread | Begin::At(_) => S::Pending as i16,
-            Begin::Failed => S::Error as i16,
+            Begin::Now => TaskState::StepsInProcess,
+            Begin::Spread | Begin::At(_) => TaskState::Pending,
+            Begin::Failed => TaskState::Error,
         }
     }
 }
@@ -202,8 +208,8 @@ fn sent(tasks: &[NewTask], roots: &[Root], stored: &[Uuid]) -> [Moved; 2] {
                 let key = (task.template_id, task.priority);
                 steps += width.get(&key).copied().unwrap_or_default();
             }
-            Begin::Spread => starts += 1,
-            Begin::At(_) | Begin::Failed => continue,
+            Begin::Spread | Begin::Failed => starts += 1,
+            Begin::At(_) => continue,
         }
         recent = Some(Correlation {
             id: task.correlation_id,
@@ -229,10 +235,19 @@ async fn insert(
         .iter()
         .map(|t| serde_json::json!(t.tags).to_string())
         .collect();
+    let limited: Vec<(Uuid, DateTime<Utc>)> = tasks
+        .iter()
+        .filter_map(|t| Some((t.task_uuid, t.look_at?)))
+        .collect();
     let query = sqlx::query_scalar(ACCEPT.sql)
         .bind(tasks.iter().map(|t| t.task_uuid).collect::<Vec<_>>())
         .bind(tasks.iter().map(|t| t.template_id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(|t| t.begin.state()).collect::<Vec<_>>())
+        .bind(
+            tasks
+                .iter()
+                .map(|t| t.begin.task_state() as i16)
+                .collect::<Vec<_>>(),
+        )
         .bind(tasks.iter().map(|t| t.priority).collect::<Vec<_>>())
         .bind(tasks.iter().map(|t| t.sampled).collect::<Vec<_>>())
         .bind(column(|t| Some(&t.context)))
@@ -269,7 +284,9 @@ async fn insert(
         .bind(roots.iter().map(|r| r.priority).collect::<Vec<_>>())
         .bind(roots.iter().map(|r| r.step_no).collect::<Vec<_>>())
         .bind(roots.iter().map(|r| r.lane).collect::<Vec<_>>())
-        .bind(notify);
+        .bind(notify)
+        .bind(limited.iter().map(|l| l.0).collect::<Vec<_>>())
+        .bind(limited.iter().map(|l| l.1).collect::<Vec<_>>());
     ACCEPT.run(query.fetch_all(connection)).await
 }
 

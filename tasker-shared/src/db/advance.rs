@@ -87,14 +87,6 @@ statements! {
                     SELECT to_lane, message_id, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced
                       FROM ended WHERE state = 1
                     RETURNING task_uuid, step_no, attempt),
-         -- the rest of a wide fan-out, and what a skipped step's children are to be told
-         again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled, traced)
-                   SELECT shard, CASE WHEN bad THEN 21 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, next, priority, sampled, traced
-                     FROM fired WHERE next IS NOT NULL
-                   UNION ALL
-                   SELECT shard, 21, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, 0, priority, sampled, traced
-                     FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0
-                   RETURNING 1),
          later AS (INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
                    SELECT shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced
                      FROM ended WHERE state = 5),
@@ -106,7 +98,18 @@ statements! {
                              completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END
                         FROM moved m
                        WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = m.task_uuid AND t.state = 3
-                      RETURNING t.task_uuid, t.state, t.created_at),
+                      RETURNING t.task_uuid, t.state, t.created_at, m.shard, m.correlation_id, m.template_id, m.priority, m.sampled, m.traced),
+         -- the rest of a wide fan-out, what a skipped step's children are to be told, and tasks that become dead letters
+         again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled, traced)
+                   SELECT shard, CASE WHEN bad THEN 21 ELSE 20 END, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, next, priority, sampled, traced
+                     FROM fired WHERE next IS NOT NULL
+                   UNION ALL
+                   SELECT shard, 21, task_uuid, correlation_id, clock_timestamp(), step_no, 0, 0, 0, template_id, 0, priority, sampled, traced
+                     FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0
+                   UNION ALL
+                   SELECT shard, 24, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, 0, priority, sampled, traced
+                     FROM finished WHERE state <> 8
+                   RETURNING 1),
          counted AS (INSERT INTO tasker.task_counts (state, change)
                      SELECT c.state, c.change
                        FROM (SELECT count(*) AS n FROM started) b, (SELECT count(*) AS n, count(*) FILTER (WHERE state = 7) AS stuck FROM finished) e,
@@ -122,7 +125,7 @@ statements! {
                          UNION ALL SELECT task_uuid, step_no, 0 FROM moved WHERE state = 10 AND lane IS NOT NULL AND waiting_on = 0) s) c,
                 (SELECT array_agg(task_uuid) AS tasks, array_agg(state) AS states,
                         array_agg((extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8) AS ages_ms
-                   FROM (SELECT * FROM started UNION ALL SELECT * FROM finished) s) t,
+                   FROM (SELECT * FROM started UNION ALL SELECT task_uuid, state, created_at FROM finished) s) t,
                 (SELECT count(*) AS again FROM again) a, (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0";
 }
 

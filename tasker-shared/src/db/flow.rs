@@ -135,6 +135,7 @@ impl World {
             created_at: now,
             begin,
             failure: None,
+            look_at: None,
         }
     }
 

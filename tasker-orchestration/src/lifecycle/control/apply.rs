@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use tasker_shared::db;
 use tasker_shared::db::Transaction;
 use tasker_shared::db::controls::{self, Changed};
+use tasker_shared::db::dead_letters;
 use tasker_shared::metrics::orchestration::{self as metrics, TaskEnd};
 use tasker_shared::plan::intervene::{self, Refused};
 use tasker_shared::plan::{Message, Route};
@@ -15,6 +16,11 @@ use tasker_shared::telemetry::spans::{self, Cause, Step, Task, Time};
 use uuid::Uuid;
 
 use super::Action;
+
+mod dead_letter;
+
+/// Why a dead letter is not requeued.
+const RESOLVED: &str = "the entry has been resolved since; look at the task's newest one";
 
 /// What became of a control's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +130,13 @@ async fn change(
         }
     };
     let snapshot = controls::lock(transaction, message.task_uuid).await?;
+    if let Action::Retry {
+        entry: Some(entry), ..
+    } = action
+        && dead_letters::lock_pending(transaction, message.task_uuid).await? != Some(entry)
+    {
+        return Ok(Err(RESOLVED.to_owned()));
+    }
     let plan = match intervene::plan(&snapshot, &route.blueprint, &planned(&action)) {
         Ok(plan) => plan,
         Err(refused) => return Ok(Err(explain(&refused))),
@@ -133,6 +146,8 @@ async fn change(
             .await?;
     }
     let changed = controls::intervene(transaction, message, &snapshot, &plan, route).await?;
+    dead_letter::settle(transaction, message, &action, changed.task.map(|t| t.state)).await?;
+    dead_letter::begin_anew(transaction, message, &route.blueprint, &changed).await?;
     tracing::info!(task_uuid = %message.task_uuid, action = name(&action), steps = plan.steps.len(), "task changed by hand");
     Ok(Ok(changed))
 }
@@ -151,7 +166,7 @@ fn explain(refused: &Refused) -> String {
 fn planned(action: &Action) -> intervene::Action {
     match action {
         Action::Cancel => intervene::Action::Cancel,
-        Action::Retry => intervene::Action::Retry,
+        Action::Retry { .. } => intervene::Action::Retry,
         Action::ResetStep { step_no, .. } => intervene::Action::Reset { step_no: *step_no },
         Action::ResolveStep { step_no, .. } => intervene::Action::Resolve { step_no: *step_no },
         Action::CompleteStep { step_no, .. } => intervene::Action::Complete { step_no: *step_no },
@@ -180,14 +195,14 @@ fn manual_attempt(action: &Action) -> Option<(i32, &str, String)> {
             reason,
             by,
         } => Some((*step_no, "null", note("resolved", reason, by, &None))),
-        Action::Cancel | Action::Retry | Action::ResetStep { .. } => None,
+        Action::Cancel | Action::Retry { .. } | Action::ResetStep { .. } => None,
     }
 }
 
 fn name(action: &Action) -> &'static str {
     match action {
         Action::Cancel => "cancel",
-        Action::Retry => "retry",
+        Action::Retry { .. } => "retry",
         Action::ResetStep { .. } => "reset_step",
         Action::ResolveStep { .. } => "resolve_step",
         Action::CompleteStep { .. } => "complete_step",

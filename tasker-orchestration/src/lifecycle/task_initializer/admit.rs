@@ -10,6 +10,7 @@ use tasker_shared::graph::START;
 use tasker_shared::ids;
 use tasker_shared::metrics::{Correlation, correlation};
 use tasker_shared::plan::Blueprint;
+use tasker_shared::plan::stale::first_look;
 use tasker_shared::telemetry::trace::{TraceContext, should_trace};
 use tasker_shared::wire::TaskRequest;
 use uuid::Uuid;
@@ -81,6 +82,8 @@ impl Admission {
         let task_uuid = ids::new_task_uuid(now);
         let roots = blueprint.graph.children(START).len();
         let begin = self.begin(request.run_at.filter(|at| *at > now), roots);
+        let since = request.run_at.map_or(now, |at| at.max(now));
+        let look_at = first_look(&blueprint.template.lifecycle, since);
         let note = Note {
             task_uuid,
             followed,
@@ -116,6 +119,7 @@ impl Admission {
             created_at: now,
             begin,
             failure: None,
+            look_at,
         };
         Ok(Admitted { task, note })
     }

@@ -10,6 +10,7 @@ use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::requests::{self, Request};
 use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
+use tasker_shared::plan::stale::first_look;
 use tasker_shared::{db, ids};
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +116,13 @@ impl Admission {
             caller: None,
             blueprint: Arc::clone(&blueprint),
         };
+        let since = request
+            .run_at
+            .map_or(request.requested_at, |at| at.max(request.requested_at));
+        let look_at = match begin {
+            Begin::Failed => None,
+            _ => first_look(&blueprint.template.lifecycle, since),
+        };
         let task = NewTask {
             task_uuid,
             template_id: blueprint.template_id,
@@ -139,6 +147,7 @@ impl Admission {
             created_at: request.requested_at,
             begin,
             failure: checked.err().as_ref().map(failure),
+            look_at,
         };
         Ok(Some(Admitted { task, note }))
     }
