@@ -163,7 +163,7 @@ impl Server {
     ) -> Result<Server, Error> {
         let config = loaded.config.clone();
         let address = listener.local_addr().map_err(Error::Serve)?;
-        let (clock, wakes) = (Clock::default(), Wakes::default());
+        let (clock, wakes) = (Clock::of_process(), Wakes::default());
         let (owned, shards) = watch::channel(Vec::new());
         let interval = Duration::from_millis(config.server.poll_interval_ms);
         let progress: Arc<Progress> = Arc::default();

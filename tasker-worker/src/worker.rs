@@ -198,7 +198,7 @@ impl Worker {
         telemetry: Telemetry,
     ) -> Result<Started, Error> {
         let config = &self.loaded.config;
-        let clock = Clock::default();
+        let clock = Clock::of_process();
         let progress: Arc<Progress> = Arc::default();
         let wakes = Wakes::default();
         let running = Running::new(config.worker.concurrency as usize, Arc::clone(&progress));
