@@ -2,6 +2,7 @@
 //! `TASKER__SECTION__KEY` variables and `DATABASE_URL`, and last what the command line says. Every key with its
 //! default, range and meaning stands once, in `keys`.
 
+mod auth;
 mod keys;
 mod layers;
 mod mask;
@@ -9,11 +10,13 @@ mod reference;
 mod setting;
 mod url;
 
+pub use auth::PublicKey;
 pub(crate) use keys::DEFAULT_OTLP_ENDPOINT;
 pub use keys::{
-    Channels, Config, Correlation, Database, Limits, LogFormat, LogLevel, Logging, OtlpProtocol,
-    Server, Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerCircuits,
-    WorkerHandlers,
+    Auth, Backpressure, BreakerKeys, Channels, CircuitBreakers, CircuitBreakersFfiCompletion,
+    CircuitBreakersPgmq, CircuitBreakersTaskReadiness, CircuitBreakersWeb, Config, Correlation,
+    Database, DeadLetters, Limits, LogFormat, LogLevel, Logging, OtlpProtocol, Server, Telemetry,
+    TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerCircuits, WorkerHandlers,
 };
 pub use layers::{Argument, Inputs};
 pub use reference::{base_file, reference};

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod advance;
+pub mod api_keys;
 pub mod circuits;
 pub mod claim;
 pub mod controls;
@@ -14,6 +15,7 @@ pub mod effects;
 pub mod gauges;
 pub mod lanes;
 pub mod migrate;
+pub mod namespaces;
 pub mod pool;
 pub mod queue_views;
 pub mod requests;
@@ -39,6 +41,7 @@ fn all_statements() -> Vec<&'static Statement> {
     let rooms = [
         accept::STATEMENTS,
         advance::STATEMENTS,
+        api_keys::STATEMENTS,
         circuits::STATEMENTS,
         claim::STATEMENTS,
         controls::STATEMENTS,
@@ -48,6 +51,7 @@ fn all_statements() -> Vec<&'static Statement> {
         gauges::STATEMENTS,
         lanes::STATEMENTS,
         migrate::STATEMENTS,
+        namespaces::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,
         shards::STATEMENTS,

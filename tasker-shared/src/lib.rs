@@ -1,8 +1,9 @@
 //! What server, worker and command line share. Bottom to top, each layer knows only those below it:
 //! ids, clock, document, config; template, graph, state, retry, plan (pure: no async, no database);
 //! metrics (what is counted), resilience (bounded channels), telemetry and logging (how it leaves);
-//! wire (the REST bodies); db (every SQL statement); embedded (a private PostgreSQL).
+//! wire (the REST bodies); db (every SQL statement); access (who calls and what they may do); embedded (a private PostgreSQL).
 
+pub mod access;
 pub mod blueprints;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! Every key, once: its type, default, range and meaning. The structs, the reference and the base file come from here.
 
+use super::auth::{Algorithms, HeaderField, Origins, PublicKey};
 use super::setting::{NotEmpty, Reader, Rule, text_settings};
 use super::{Entry, Fault, HttpUrl, SecretUrl};
 use crate::spelling;
@@ -30,7 +31,7 @@ macro_rules! section {
         }
 
         impl $name {
-            fn read(reader: &mut Reader) -> Self {
+            pub(super) fn read(reader: &mut Reader) -> Self {
                 const DOC: &[&str] = &[$($section_doc),+];
                 Self {
                     $($key: reader.read(concat!($path, ".", stringify!($key)), (DOC, &[$($doc),+]), $default, &$rule),)*
@@ -73,6 +74,15 @@ macro_rules! choice {
     };
 }
 
+mod dead_letters;
+mod resilience;
+
+pub use dead_letters::DeadLetters;
+pub use resilience::{
+    Backpressure, BreakerKeys, CircuitBreakers, CircuitBreakersFfiCompletion, CircuitBreakersPgmq,
+    CircuitBreakersTaskReadiness, CircuitBreakersWeb,
+};
+
 /// The type's own list says what is allowed.
 struct Listed;
 
@@ -114,8 +124,12 @@ pub struct Config {
     pub database: Database,
     pub server: Server,
     pub worker: Worker,
+    pub auth: Auth,
     pub limits: Limits,
     pub channels: Channels,
+    pub circuit_breakers: CircuitBreakers,
+    pub backpressure: Backpressure,
+    pub dead_letters: DeadLetters,
     pub logging: Logging,
     pub telemetry: Telemetry,
 }
@@ -126,8 +140,12 @@ impl Config {
             database: Database::read(reader),
             server: Server::read(reader),
             worker: Worker::read(reader),
+            auth: Auth::read(reader),
             limits: Limits::read(reader),
             channels: Channels::read(reader),
+            circuit_breakers: CircuitBreakers::read(reader),
+            backpressure: Backpressure::read(reader),
+            dead_letters: DeadLetters::read(reader),
             logging: Logging::read(reader),
             telemetry: Telemetry::read(reader),
         }
@@ -171,6 +189,10 @@ section! {
         request_timeout_ms: u64 = 30_000, 100..=HOUR_MS;
         /// Requests served at once; more are answered 503.
         max_concurrent_requests: u32 = 1_024, 1..=1_000_000;
+        /// Let everybody in on an address that is not this machine's own, where `auth.enabled` is false.
+        allow_anonymous: bool = false, ();
+        /// The origins whose pages may use the API from a browser, such as `https://ops.example`; `*` for any, none where empty.
+        cors_origins: Vec<String> = Vec::new(), Origins;
     }
 }
 
@@ -193,6 +215,12 @@ section! {
         drain_timeout_ms: u64 = 30_000, 0..=DAY_MS;
         /// The timeout of steps whose template gives none.
         default_timeout_seconds: u32 = 300, 1..=30 * 24 * 60 * 60;
+        /// How long any request to the worker may take.
+        request_timeout_ms: u64 = 10_000, 100..=HOUR_MS;
+        /// Requests served at once; more are answered 503.
+        max_concurrent_requests: u32 = 64, 1..=1_000_000;
+        /// Let everybody in on an address that is not this machine's own, where `auth.enabled` is false.
+        allow_anonymous: bool = false, ();
     }
     with {
         /// Which built-in handlers there are.
@@ -228,6 +256,36 @@ section! {
 }
 
 section! {
+    /// Who may use the API of servers and workers. Off, everybody may do everything who can reach the address.
+    Auth at "auth" {
+        /// Ask callers who they are. Health, metrics and the description of the API stay open.
+        enabled: bool = false, ();
+        /// Accept API keys, which `tasker key create` makes.
+        api_keys: bool = true, ();
+        /// The header that keys come in; as bearer tokens they are accepted too.
+        api_key_header: String = "X-API-Key".to_owned(), HeaderField;
+        /// The public key (PEM: RSA, EC or Ed25519) that tokens (JWT) are verified with.
+        jwt_public_key: Option<PublicKey> = None, ();
+        /// A file with that key, read at start.
+        jwt_public_key_file: Option<PathBuf> = None, ();
+        /// Where the keys of tokens are published (JWKS), instead of one key.
+        jwks_url: Option<HttpUrl> = None, ();
+        /// How long published keys are used before they are fetched again; one that is missing is looked for at once.
+        jwks_refresh_seconds: u64 = 300, 10..=86_400;
+        /// The `iss` of tokens.
+        jwt_issuer: String = "tasker-core".to_owned(), NotEmpty;
+        /// The `aud` of tokens, or one of them.
+        jwt_audience: String = "tasker-api".to_owned(), NotEmpty;
+        /// By how much the clock of whoever makes tokens may differ.
+        jwt_leeway_seconds: u32 = 30, 0..=600;
+        /// What tokens may be signed by.
+        allowed_algorithms: Vec<String> = vec!["RS256".to_owned()], Algorithms;
+        /// Refuse tokens with permissions that are not known; otherwise those permit nothing.
+        strict_validation: bool = true, ();
+    }
+}
+
+section! {
     /// What is refused for its size. Nothing is ever cut.
     Limits at "limits" {
         /// The body of one request.
@@ -254,6 +312,8 @@ section! {
         submissions: usize = 4_096, 1..=1_000_000;
         /// Results that wait to be sent by a worker.
         results: usize = 4_096, 1..=1_000_000;
+        /// Completions of handlers outside the process that wait to be taken up by a worker.
+        completions: usize = 1_024, 1..=1_000_000;
     }
 }
 
@@ -332,7 +392,24 @@ pub(super) fn known() -> Vec<String> {
 pub(super) fn contradictions(config: &Config, entries: &[Entry]) -> Vec<Fault> {
     let (server, worker, limits) = (&config.server, &config.worker, &config.limits);
     let otlp = &config.telemetry.opentelemetry;
+    let auth = &config.auth;
+    let token_keys = [
+        auth.jwt_public_key.is_some(),
+        auth.jwt_public_key_file.is_some(),
+        auth.jwks_url.is_some(),
+    ];
+    let token_keys = token_keys.into_iter().filter(|is_set| *is_set).count();
     let rules = [
+        (
+            token_keys <= 1,
+            "auth.enabled",
+            "needs one way to verify tokens: set one of `auth.jwt_public_key`, `auth.jwt_public_key_file` and `auth.jwks_url`",
+        ),
+        (
+            !auth.enabled || auth.api_keys || token_keys > 0,
+            "auth.enabled",
+            "would let nobody in: set `auth.api_keys`, `auth.jwt_public_key`, `auth.jwt_public_key_file` or `auth.jwks_url`",
+        ),
         (
             worker.heartbeat_interval_ms.saturating_mul(2) <= worker.lease_ms,
             "worker.heartbeat_interval_ms",
