@@ -31,6 +31,8 @@ use crate::loops::delayed::Timer;
 use crate::loops::gauges;
 use crate::loops::rescue::Rescue;
 use crate::loops::shards::Owner;
+use crate::loops::staleness::Watcher;
+use crate::loops::unroutable::GivingUp;
 use crate::loops::upkeep::Upkeep;
 use crate::web;
 
@@ -104,6 +106,8 @@ struct Loops {
     outbox: Outbox,
     timer: Timer,
     rescue: Rescue,
+    watcher: Watcher,
+    giving_up: Option<GivingUp>,
     upkeep: Upkeep,
     gauges: gauges::Reader,
     stores: task_initializer::Workers,
@@ -224,6 +228,21 @@ impl Server {
                 pool: pool.clone(),
                 shards: shards.clone(),
             },
+            watcher: Watcher {
+                server,
+                connection: Pinned::new(targets.target.batches()),
+                blueprints: blueprints.clone(),
+                shards: shards.clone(),
+                wakes: wakes.clone(),
+            },
+            giving_up: config
+                .dead_letters
+                .unroutable_after_seconds
+                .map(|seconds| GivingUp {
+                    pool: pool.clone(),
+                    shards: shards.clone(),
+                    after_seconds: i64::from(seconds),
+                }),
             upkeep: Upkeep {
                 pool: pool.clone(),
                 clock: clock.clone(),
@@ -282,6 +301,10 @@ impl Server {
         loops.spawn(self.loops.outbox.run(working.clone()));
         loops.spawn(self.loops.timer.run(working.clone()));
         loops.spawn(self.loops.rescue.run(working.clone()));
+        loops.spawn(self.loops.watcher.run(working.clone()));
+        if let Some(giving_up) = self.loops.giving_up {
+            loops.spawn(giving_up.run(working.clone()));
+        }
         loops.spawn(self.loops.upkeep.run(working.clone()));
         if tasker_shared::metrics::is_on() {
             loops.spawn(self.loops.gauges.run(working.clone()));

@@ -1,4 +1,4 @@
-//! The heartbeat: renews the worker's lease, learns which tasks were cancelled, and, where the lease was
+//! The heartbeat: renews the worker's lease, learns which tasks go on no more, and, where the lease was
 //! taken as run out, lets go of everything and begins anew under another id.
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Heartbeat {
         .await?;
         if beat.alive {
             self.progress.renewed(self.clock.now());
-            self.running.stop_tasks(&beat.cancelled);
+            self.running.stop_tasks(&beat.ended);
             return Ok(());
         }
         tracing::warn!(worker = %registration.worker, "the lease ran out; letting go of what runs and beginning anew");

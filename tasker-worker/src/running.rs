@@ -14,7 +14,7 @@ use crate::web::Progress;
 /// Why a running step is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Its task was cancelled.
+    /// Its task was cancelled, or has ended in error without it.
     TaskCancelled,
     /// The worker's lease ran out: the step is somebody else's.
     LeaseLost,

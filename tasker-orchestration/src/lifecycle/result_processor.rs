@@ -19,6 +19,7 @@ use uuid::Uuid;
 use self::record::Batch;
 use super::control;
 
+mod bury;
 mod record;
 mod trace;
 
@@ -92,6 +93,10 @@ impl ResultProcessor {
             at: SystemTime::now(),
         };
         self.apply(&batch).await?;
+        // Before a person's wish for such a task, which resolves its entry.
+        let connection = self.connection.get().await?;
+        let buried = bury::bury(connection, self.server, &plan.burials, &routes).await;
+        self.connection.check(buried)?;
         let mut taken = plan.taken;
         for message in &plan.controls {
             let Some(route) = route(message) else {

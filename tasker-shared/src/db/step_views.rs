@@ -71,7 +71,7 @@ statements! {
                                ORDER BY a.attempt DESC LIMIT 1) l ON true
            -- the last that failed
            LEFT JOIN LATERAL (SELECT * FROM tasker.attempts a WHERE s.attempt > 0 AND a.task_uuid = $1 AND a.step_no = s.step_no
-                                 AND a.outcome IN (1, 2, 3, 4, 6) ORDER BY a.attempt DESC LIMIT 1) f ON true
+                                 AND a.outcome IN (1, 2, 3, 4, 6, 9, 10) ORDER BY a.attempt DESC LIMIT 1) f ON true
            -- the one that it ended well with
            LEFT JOIN LATERAL (SELECT a.result FROM tasker.attempts a WHERE $4::bool AND s.state = 6 AND a.task_uuid = $1 AND a.step_no = s.step_no
                                  AND a.outcome IN (0, 8) ORDER BY a.attempt DESC LIMIT 1) w ON true

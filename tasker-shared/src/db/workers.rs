@@ -26,8 +26,8 @@ pub struct Beat {
     /// Whether the lease was still there to renew: nobody has taken it as run out. Where not, everything
     /// claimed under this id is lost.
     pub alive: bool,
-    /// Tasks among those asked about that have been cancelled.
-    pub cancelled: Vec<Uuid>,
+    /// Tasks among those asked about that go on no more: cancelled, or given up for being stale.
+    pub ended: Vec<Uuid>,
 }
 
 statements! {
@@ -38,7 +38,7 @@ statements! {
         "WITH beat AS (UPDATE tasker.workers SET seen_at = now(), lease_until = now() + $2 * interval '1 ms', busy = $3
                         WHERE worker = $1 AND stopped_at IS NULL RETURNING worker)
          SELECT EXISTS (SELECT 1 FROM beat) AS alive,
-                ARRAY (SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($4) AND task_uuid BETWEEN $5 AND $6 AND state = 10) AS cancelled";
+                ARRAY (SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($4) AND task_uuid BETWEEN $5 AND $6 AND state IN (7, 9, 10)) AS ended";
     STOP, "stop_worker" =
         "UPDATE tasker.workers SET stopped_at = now(), lease_until = least(lease_until, now()), busy = 0 WHERE worker = $1 AND stopped_at IS NULL";
     EXPIRE, "expire_workers" =
@@ -80,7 +80,7 @@ pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
     REGISTER.run(query.execute(pool)).await.map(drop)
 }
 
-/// Renews the lease, and asks which of the tasks being run have been cancelled.
+/// Renews the lease, and asks which of the tasks being run go on no more.
 pub async fn beat(
     pool: &Pool,
     worker: Uuid,
@@ -95,8 +95,8 @@ pub async fn beat(
         .bind(running)
         .bind(running.iter().min().copied().unwrap_or_default())
         .bind(running.iter().max().copied().unwrap_or_default());
-    let (alive, cancelled) = BEAT.run(query.fetch_one(pool)).await?;
-    Ok(Beat { alive, cancelled })
+    let (alive, ended) = BEAT.run(query.fetch_one(pool)).await?;
+    Ok(Beat { alive, ended })
 }
 
 /// Ends the lease: nothing of the worker's runs any more.

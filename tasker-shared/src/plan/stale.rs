@@ -35,7 +35,8 @@ impl Limit {
         }
     }
 
-    fn minutes(self, lifecycle: &Lifecycle) -> Option<u32> {
+    /// What a template says of it.
+    pub fn minutes(self, lifecycle: &Lifecycle) -> Option<u32> {
         match self {
             Limit::Duration => lifecycle.max_duration_minutes,
             Limit::Dependencies => lifecycle.max_waiting_for_dependencies_minutes,

@@ -1,6 +1,6 @@
 //! Keys that are valid in a template but whose behaviour this server does not have: refused, never ignored.
 
-use super::{DEFAULT_SYSTEM, Lifecycle, Step, StepType, Template};
+use super::{DEFAULT_SYSTEM, Step, StepType, Template};
 
 /// A key this server cannot act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,38 +41,10 @@ impl Template {
         if !self.domain_events.is_empty() {
             found.push(unsupported("/domain_events", "domain_events"));
         }
-        self.lifecycle.unhonoured(&mut found);
         for (index, step) in self.steps.iter().enumerate() {
             step.unhonoured(index, &mut found);
         }
         found
-    }
-}
-
-impl Lifecycle {
-    fn unhonoured(&self, found: &mut Vec<Unhonoured>) {
-        let keys = [
-            ("max_duration_minutes", self.max_duration_minutes.is_some()),
-            (
-                "max_waiting_for_dependencies_minutes",
-                self.max_waiting_for_dependencies_minutes.is_some(),
-            ),
-            (
-                "max_waiting_for_retry_minutes",
-                self.max_waiting_for_retry_minutes.is_some(),
-            ),
-            (
-                "max_steps_in_process_minutes",
-                self.max_steps_in_process_minutes.is_some(),
-            ),
-            ("staleness_action", self.staleness_action.is_some()),
-        ];
-        for (key, _) in keys.into_iter().filter(|(_, given)| *given) {
-            found.push(unsupported(
-                &format!("/lifecycle/{key}"),
-                &format!("lifecycle.{key}"),
-            ));
-        }
     }
 }
 

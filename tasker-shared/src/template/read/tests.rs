@@ -175,6 +175,8 @@ fn the_stored_definition_reads_back_the_same_also_as_a_template_file() {
 #[test]
 fn what_this_server_cannot_act_on_is_refused_where_it_stands() {
     let limits = Limits::default();
+    let lifecycle = "lifecycle: {max_duration_minutes: 5, max_waiting_for_dependencies_minutes: 1, max_waiting_for_retry_minutes: 2, max_steps_in_process_minutes: 3, staleness_action: error}";
+    assert!(faults_of(&one_step(lifecycle, ""), &limits).is_empty());
     assert!(faults_of(&one_step("", "system_dependency: default"), &limits).is_empty());
     assert!(
         faults_of(
@@ -184,16 +186,6 @@ fn what_this_server_cannot_act_on_is_refused_where_it_stands() {
         .is_empty()
     );
     let cases = [
-        (
-            "lifecycle: {max_duration_minutes: 5}",
-            "",
-            "4:35: `lifecycle.max_duration_minutes` is not supported by this server; remove it",
-        ),
-        (
-            "lifecycle: {staleness_action: none}",
-            "",
-            "4:31: `lifecycle.staleness_action` is not supported by this server; remove it",
-        ),
         (
             "domain_events: [{name: e}]",
             "",

@@ -1,0 +1,53 @@
+//! Tasks that ended in error, or are blocked, become dead letters: all of a pass together, and told of when it is
+//! committed.
+
+use sqlx::PgConnection;
+use tasker_shared::db;
+use tasker_shared::db::Transaction;
+use tasker_shared::db::dead_letters::{self, Buried};
+use tasker_shared::metrics::orchestration as metrics;
+use tasker_shared::name::Name;
+use tasker_shared::plan::{Message, stale};
+use tasker_shared::template::StalenessAction;
+use uuid::Uuid;
+
+use super::record::Routes;
+
+/// Makes dead letters of the tasks of these messages, in one transaction.
+pub(super) async fn bury(
+    connection: &mut PgConnection,
+    server: Uuid,
+    messages: &[Message],
+    routes: &Routes,
+) -> db::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let judged: Vec<(&Message, bool)> = messages
+        .iter()
+        .map(|message| (message, stale_counts(message, routes)))
+        .collect();
+    let mut transaction = Transaction::begin(connection, "bury_tasks").await?;
+    let buried = dead_letters::bury(&mut transaction, server, &judged).await?;
+    transaction.commit().await?;
+    record(&buried);
+    Ok(())
+}
+
+/// Whether the template wants a dead letter of a task that failed for being stale.
+fn stale_counts(message: &Message, routes: &Routes) -> bool {
+    let route = routes.get(&(message.template_id, message.priority));
+    route.is_none_or(|route| {
+        stale::action(&route.blueprint.template.lifecycle) == StalenessAction::Dlq
+    })
+}
+
+fn record(buried: &[Buried]) {
+    for entry in buried {
+        metrics::dead_letter(Name::of(&entry.namespace), entry.reason);
+        tracing::debug!(task_uuid = %entry.task_uuid, entry = %entry.entry, reason = entry.reason.as_str(), "task became a dead letter");
+    }
+    if !buried.is_empty() {
+        tracing::info!(tasks = buried.len(), "tasks became dead letters");
+    }
+}
