@@ -342,3 +342,25 @@ async fn contexts_and_results_are_kept_to_the_byte() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_submission_answers_what_is_read_back() {
+    let stack = without_worker().await;
+    let plain =
+        json!({"name": "same", "namespace": "submitted", "context": {"n": 1.10, "a": [null]}});
+    let full = json!({
+        "name": "same", "namespace": "submitted", "version": "1.0.0", "context": {}, "initiator": "ada",
+        "source_system": "tests", "reason": "to see", "tags": ["b", "a"], "priority": -7,
+        "correlation_id": Uuid::now_v7(), "parent_correlation_id": Uuid::now_v7(),
+        "idempotency_key": "once", "options": {"x": 1},
+    });
+    let mut later = plain.clone();
+    later["run_at"] = json!("2100-01-01T00:00:00.123456Z");
+    for request in [plain, full, later] {
+        let answer = post(&stack, &request).await;
+        assert_eq!(answer.status(), 201, "{request}");
+        let answer: Value = answer.json().await.unwrap();
+        let task = answer["task_uuid"].as_str().unwrap().parse().unwrap();
+        assert_eq!(answer, stack.task(task).await, "{request}");
+    }
+}

@@ -9,7 +9,6 @@ use super::App;
 use super::error::ApiError;
 use super::extract::{Body, Caller, TaskPath};
 use super::view::Results;
-use crate::lifecycle::admission::Refusal;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -32,13 +31,14 @@ pub(super) async fn create(
     Caller(caller): Caller,
     Body(request): Body<TaskRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<TaskResponse>), ApiError> {
-    let submitted = app.initializer.submit(vec![request], caller.as_ref());
-    let answer = submitted.await.pop();
-    let accepted = answer.unwrap_or(Err(Refusal::OutcomeUnknown))?;
-    let task = app
-        .task_view(accepted.task_uuid, Results::Without)
-        .await?
-        .response();
+    let submitted = app.initializer.submit_one(request, caller.as_ref()).await?;
+    let accepted = submitted.accepted;
+    let task = match accepted.replayed {
+        true => app.task_view(accepted.task_uuid, Results::Without).await?,
+        // Nothing is read back: what was stored is known.
+        false => app.new_task_view(submitted).await?,
+    };
+    let task = task.response();
     let mut headers = HeaderMap::new();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/tasks/{}", accepted.task_uuid)) {
         headers.insert(header::LOCATION, location);

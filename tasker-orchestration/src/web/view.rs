@@ -7,6 +7,7 @@ pub(super) mod task;
 
 use std::sync::Arc;
 
+use tasker_shared::db::accept::{Begin, NewTask};
 use tasker_shared::db::requests::Request;
 use tasker_shared::db::task_views::TaskRow;
 use tasker_shared::db::{step_views, task_views};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::App;
 use super::error::ApiError;
 use super::served::Handlers;
+use crate::lifecycle::task_initializer::Submitted;
 use step::StepView;
 
 /// A task with its steps, ready to be shown.
@@ -48,6 +50,22 @@ impl App {
         let steps = self
             .step_views(&task, &blueprint, (1, last), results)
             .await?;
+        Ok(TaskView {
+            task,
+            blueprint,
+            steps,
+        })
+    }
+
+    /// A task that was stored a moment ago, as it was stored.
+    pub(super) async fn new_task_view(&self, submitted: Submitted) -> Result<TaskView, ApiError> {
+        let Submitted {
+            task, blueprint, ..
+        } = submitted;
+        let handlers = self.served.get(&self.pool).await?;
+        let begins_now = task.begin == Begin::Now;
+        let task = stored(task);
+        let steps = step::new_views(&task, &blueprint, begins_now, &handlers, self.clock.now());
         Ok(TaskView {
             task,
             blueprint,
@@ -117,6 +135,29 @@ impl App {
             &handlers,
             self.clock.now(),
         ))
+    }
+}
+
+/// A new task as its row.
+fn stored(task: NewTask) -> TaskRow {
+    TaskRow {
+        task_uuid: task.task_uuid,
+        template_id: task.template_id,
+        state: task.begin.task_state(),
+        priority: task.priority,
+        context: task.context,
+        correlation_id: task.correlation_id,
+        parent_correlation_id: task.parent_correlation_id,
+        initiator: task.initiator,
+        source_system: task.source_system,
+        reason: task.reason,
+        tags: task.tags,
+        idempotency_key: task.idempotency_key,
+        run_at: task.run_at,
+        created_at: task.created_at,
+        updated_at: task.created_at,
+        completed_at: None,
+        failure: task.failure,
     }
 }
 

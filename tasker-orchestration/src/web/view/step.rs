@@ -78,6 +78,25 @@ pub(super) fn views(
         .collect()
 }
 
+/// The views of all steps of a task that was stored a moment ago; where it `begins_now` its roots are enqueued.
+pub(super) fn new_views(
+    task: &TaskRow,
+    blueprint: &Blueprint,
+    begins_now: bool,
+    handlers: &Handlers,
+    now: DateTime<Utc>,
+) -> Vec<StepView> {
+    let last = blueprint.graph.join() - 1;
+    let rows = (1..=last).map(|number| {
+        let mut row = not_begun(task, blueprint, number);
+        if begins_now && row.waiting_on == 0 {
+            (row.state, row.attempt) = (StepState::Enqueued, 1);
+        }
+        row
+    });
+    views(task, blueprint, (1, last), rows.collect(), handlers, now)
+}
+
 /// The row of a step that has none.
 fn not_begun(task: &TaskRow, blueprint: &Blueprint, number: i32) -> StepRow {
     StepRow {
