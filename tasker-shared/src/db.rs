@@ -17,6 +17,7 @@ pub mod lanes;
 pub mod migrate;
 pub mod namespaces;
 pub mod pool;
+pub mod pressure;
 pub mod queue_views;
 pub mod requests;
 pub mod shards;
@@ -52,6 +53,7 @@ fn all_statements() -> Vec<&'static Statement> {
         lanes::STATEMENTS,
         migrate::STATEMENTS,
         namespaces::STATEMENTS,
+        pressure::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,
         shards::STATEMENTS,

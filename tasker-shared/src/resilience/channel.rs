@@ -1,9 +1,9 @@
 //! The one kind of channel there is: bounded, named, and measured. A send that finds it full waits or is refused,
-//! as the sender chooses, and is counted.
+//! as the sender chooses, and is counted. Health and metrics show every one that is open.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -22,6 +22,7 @@ pub struct Sender<T> {
 #[derive(Debug)]
 pub struct Receiver<T> {
     inner: mpsc::Receiver<T>,
+    meter: Arc<Meter>,
 }
 
 /// Why something was not sent; it comes back.
@@ -36,8 +37,19 @@ pub enum Refused<T> {
 /// A channel as others see it. Keeps nothing open.
 #[derive(Clone)]
 pub struct Watch {
-    used: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// `None` when it is closed.
+    used: Arc<dyn Fn() -> Option<usize> + Send + Sync>,
     meter: Arc<Meter>,
+}
+
+/// Every channel that was opened in this process, and may be closed by now.
+static OPENED: Mutex<Vec<Watch>> = Mutex::new(Vec::new());
+
+/// Every channel that is open in this process, in the order in which they were opened.
+pub fn all() -> Vec<Watch> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.retain(|watch| (watch.used)().is_some());
+    opened.clone()
 }
 
 impl fmt::Debug for Watch {
@@ -58,6 +70,8 @@ pub struct Usage {
     pub high_water: usize,
     /// Sends that found it full.
     pub full_events: u64,
+    /// What was ever taken out.
+    pub taken: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +81,7 @@ struct Meter {
     capacity: usize,
     high_water: AtomicUsize,
     full_events: AtomicU64,
+    taken: AtomicU64,
 }
 
 /// A channel of `component`, for `capacity` at a time.
@@ -82,19 +97,28 @@ pub fn bounded<T: Send + 'static>(
         capacity,
         high_water: AtomicUsize::new(0),
         full_events: AtomicU64::new(0),
+        taken: AtomicU64::new(0),
     });
     let sender = Sender {
         inner: sender,
-        meter,
+        meter: Arc::clone(&meter),
     };
     let watch = sender.watch();
+    OPENED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(watch.clone());
     resilience::watch_channel(
         watch.meter.channel,
         watch.meter.component,
         capacity,
         move || watch.usage().percent(),
     );
-    (sender, Receiver { inner: receiver })
+    let receiver = Receiver {
+        inner: receiver,
+        meter,
+    };
+    (sender, receiver)
 }
 
 impl<T> Clone for Sender<T> {
@@ -151,13 +175,19 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
+    /// Waits until the channel takes something, or until nobody receives any more. Others may send before the caller
+    /// does.
+    pub async fn room(&self) {
+        // A place that is given back at once.
+        let _ = self.inner.reserve().await;
+    }
+
     /// The channel as others see it.
     pub fn watch(&self) -> Watch {
         let inner = self.inner.downgrade();
         let used = move || {
-            inner
-                .upgrade()
-                .map_or(0, |s| s.max_capacity() - s.capacity())
+            let sender = inner.upgrade()?;
+            Some(sender.max_capacity() - sender.capacity())
         };
         Watch {
             used: Arc::new(used),
@@ -169,17 +199,23 @@ impl<T: Send + 'static> Sender<T> {
 impl<T> Receiver<T> {
     /// The next; `None` when the channel is closed and empty.
     pub async fn recv(&mut self) -> Option<T> {
-        self.inner.recv().await
+        let received = self.inner.recv().await;
+        self.meter.taken(usize::from(received.is_some()));
+        received
     }
 
     /// The next where one waits.
     pub fn try_recv(&mut self) -> Option<T> {
-        self.inner.try_recv().ok()
+        let received = self.inner.try_recv().ok();
+        self.meter.taken(usize::from(received.is_some()));
+        received
     }
 
     /// Adds what waits, at most `most` and at least one, to `buffer`; 0 when the channel is closed and empty.
     pub async fn recv_many(&mut self, buffer: &mut Vec<T>, most: usize) -> usize {
-        self.inner.recv_many(buffer, most).await
+        let received = self.inner.recv_many(buffer, most).await;
+        self.meter.taken(received);
+        received
     }
 
     /// Lets nothing more in; what waits can still be received.
@@ -200,9 +236,10 @@ impl Watch {
             channel: self.meter.channel,
             component: self.meter.component,
             capacity: self.meter.capacity,
-            used: (self.used)(),
+            used: (self.used)().unwrap_or(0),
             high_water: self.meter.high_water.load(Ordering::Relaxed),
             full_events: self.meter.full_events.load(Ordering::Relaxed),
+            taken: self.meter.taken.load(Ordering::Relaxed),
         }
     }
 }
@@ -215,6 +252,10 @@ impl Usage {
 }
 
 impl Meter {
+    fn taken(&self, count: usize) {
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     fn sent(&self, used: usize) {
         self.high_water.fetch_max(used, Ordering::Relaxed);
     }
@@ -252,7 +293,36 @@ mod tests {
         assert_eq!(receiver.recv_many(&mut rest, 10).await, 2);
         assert_eq!(rest, [2, 3]);
         assert_eq!(receiver.recv().await, None, "a watch keeps nothing open");
-        assert_eq!(watch.usage().used, 0);
+        assert_eq!((watch.usage().used, watch.usage().taken), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn every_channel_is_known_as_long_as_it_is_open() {
+        let known = || {
+            let usages = all().into_iter().map(|watch| watch.usage());
+            usages
+                .filter(|usage| usage.channel.as_str() == "known")
+                .count()
+        };
+        let (sender, _receiver) = bounded::<()>("known", "post", 1);
+        assert_eq!(known(), 1);
+        drop(sender);
+        assert_eq!(known(), 0);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_again_when_something_was_taken_out() {
+        let (sender, mut receiver) = bounded("letters", "post", 1);
+        sender.room().await;
+        sender.try_send(1).unwrap();
+        let waiting = sender.clone();
+        let mut room = Box::pin(async move { waiting.room().await });
+        assert!(futures::poll!(room.as_mut()).is_pending());
+        receiver.recv().await.unwrap();
+        room.await;
+        sender.try_send(2).unwrap();
+        drop(receiver);
+        sender.room().await;
     }
 
     #[tokio::test]

@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 const NAME: &str = "telemetry";
 
@@ -36,7 +36,7 @@ pub(super) fn start<T: Send + 'static, E>(
     prepare: impl FnOnce() -> Result<T, E>,
     work: impl AsyncFnOnce(T) + Send + 'static,
 ) -> Result<(), ThreadError<E>> {
-    let (handover, taken) = mpsc::sync_channel::<(Runtime, T)>(1);
+    let (handover, taken) = oneshot::channel::<(Runtime, T)>();
     let mut builder = Builder::new_current_thread();
     // Names are looked up on threads of the runtime's own.
     builder
@@ -47,7 +47,7 @@ pub(super) fn start<T: Send + 'static, E>(
     let thread = thread::Builder::new().name(NAME.to_owned());
     let run = move || {
         EXPORTING.set(true);
-        if let Ok((runtime, prepared)) = taken.recv() {
+        if let Ok((runtime, prepared)) = taken.blocking_recv() {
             runtime.block_on(work(prepared));
             runtime.shutdown_background();
         }
@@ -60,7 +60,7 @@ pub(super) fn start<T: Send + 'static, E>(
     };
     match prepared {
         Ok(prepared) => {
-            if let Err(mpsc::SendError((runtime, _))) = handover.send((runtime, prepared)) {
+            if let Err((runtime, _)) = handover.send((runtime, prepared)) {
                 runtime.shutdown_background();
             }
             Ok(())

@@ -4,17 +4,22 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::resilience::channel::Usage;
+use crate::metrics::resilience::BreakerState;
+use crate::resilience::breaker::{Breaker, BreakerView};
+use crate::resilience::channel::{self, Usage};
 
 use super::time;
 
 /// The short answer.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HealthResponse {
-    /// `healthy`, `alive`, `ready` or `not_ready`.
+    /// `healthy`, `alive` or `dead`.
     pub status: String,
     #[serde(with = "time::ts")]
     pub timestamp: DateTime<Utc>,
+    /// What is wrong, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Whether work can be taken.
@@ -129,6 +134,29 @@ pub struct CircuitBreakerStatus {
     pub opened_at: Option<DateTime<Utc>>,
 }
 
+impl CircuitBreakerStatus {
+    /// How breakers stand.
+    pub fn all(breakers: &[Breaker]) -> Vec<CircuitBreakerStatus> {
+        breakers.iter().map(|b| b.watch().into()).collect()
+    }
+}
+
+impl From<BreakerView> for CircuitBreakerStatus {
+    fn from(view: BreakerView) -> CircuitBreakerStatus {
+        CircuitBreakerStatus {
+            name: view.name.as_str().to_owned(),
+            state: match view.state {
+                BreakerState::Closed => "closed",
+                BreakerState::HalfOpen => "half_open",
+                BreakerState::Open => "open",
+            }
+            .to_owned(),
+            failures: view.failures,
+            opened_at: view.opened_at,
+        }
+    }
+}
+
 /// One bounded channel.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ChannelStatus {
@@ -136,8 +164,19 @@ pub struct ChannelStatus {
     pub component: String,
     pub capacity: u64,
     pub usage_percent: f64,
+    /// The most that ever waited in it.
+    #[serde(default)]
+    pub high_water: u64,
     /// How often a sender met it full.
     pub full_events: u64,
+}
+
+impl ChannelStatus {
+    /// How every channel of this process stands.
+    pub fn all() -> Vec<ChannelStatus> {
+        let channels = channel::all();
+        channels.iter().map(|c| c.usage().into()).collect()
+    }
 }
 
 impl From<Usage> for ChannelStatus {
@@ -147,6 +186,7 @@ impl From<Usage> for ChannelStatus {
             component: usage.component.as_str().to_owned(),
             capacity: usage.capacity as u64,
             usage_percent: usage.percent(),
+            high_water: usage.high_water as u64,
             full_events: usage.full_events,
         }
     }

@@ -10,11 +10,14 @@ use super::time;
 /// The short answer.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkerBasicHealth {
-    /// `healthy` or `alive`.
+    /// `healthy`, `alive` or `dead`.
     pub status: String,
     #[serde(with = "time::ts")]
     pub timestamp: DateTime<Utc>,
     pub worker_id: String,
+    /// What is wrong, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Whether steps can be taken.

@@ -35,6 +35,7 @@ fn short(state: &super::State, status: &str) -> WorkerBasicHealth {
         status: status.to_owned(),
         timestamp: state.clock.now(),
         worker_id: state.progress.worker_id().to_string(),
+        message: None,
     }
 }
 

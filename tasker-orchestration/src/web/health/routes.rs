@@ -12,6 +12,7 @@ fn short(app: &App, status: &str) -> Json<HealthResponse> {
     Json(HealthResponse {
         status: status.to_owned(),
         timestamp: app.clock.now(),
+        message: None,
     })
 }
 
