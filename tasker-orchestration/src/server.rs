@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tasker_shared::access::{self, Gate};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
@@ -75,6 +76,10 @@ pub enum Error {
     },
     #[error("{file}: {source}{}", faults(source))]
     ApplyTemplate { file: String, source: ApplyError },
+    #[error(transparent)]
+    Exposed(#[from] access::Exposed),
+    #[error(transparent)]
+    Access(#[from] access::SetupError),
     #[error("telemetry cannot be started: {0}")]
     Telemetry(#[from] telemetry::Error),
     #[error("the server's address cannot be served: {0}")]
@@ -126,6 +131,12 @@ impl Server {
     /// binds the address.
     pub async fn start(loaded: Loaded, migrate: bool) -> Result<Server, Error> {
         let config = &loaded.config;
+        access::check_exposure(
+            config.server.listen,
+            config.auth.enabled,
+            config.server.allow_anonymous,
+            "server.allow_anonymous",
+        )?;
         let targets = Targets::of(config)?;
         let server = Uuid::now_v7();
         let telemetry = telemetry::start(
@@ -269,6 +280,7 @@ impl Server {
             address,
             listener,
             state: web::State::new(web::Parts {
+                gate: Gate::new(&config.auth, pool.clone(), clock.clone())?,
                 pool,
                 loaded,
                 initializer,

@@ -1,6 +1,7 @@
 //! The REST API: a file a resource, each with its routes, and `view` that makes what they answer from what is
 //! stored. Handlers translate; what is decided, is decided in `lifecycle`.
 
+mod access;
 mod circuits;
 mod config;
 mod error;
@@ -29,6 +30,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
@@ -54,6 +56,8 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Parts {
     pub pool: Pool,
+    /// Lets callers in.
+    pub gate: Gate,
     pub loaded: Loaded,
     pub initializer: TaskInitializer,
     pub controls: Controls,

@@ -5,6 +5,7 @@
 mod api_key;
 mod caller;
 mod credentials;
+mod exposure;
 mod gate;
 mod jwks;
 mod keys;
@@ -16,6 +17,7 @@ mod token;
 
 pub use api_key::{ApiKey, KeyHash};
 pub use caller::Caller;
+pub use exposure::{Exposed, check_exposure};
 pub use gate::{Gate, SetupError};
 pub use permission::{Permission, Permissions, UnknownPermission};
 pub use refusal::{REASON_HEADER, Refusal, SEVERITY_HEADER};

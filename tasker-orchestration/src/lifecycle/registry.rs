@@ -54,6 +54,8 @@ pub enum ApplyError {
         name: String,
         version: String,
     },
+    #[error("whoever sends it does not reach the namespace {0:?}")]
+    OutsideNamespace(String),
     #[error(transparent)]
     Database(#[from] db::Error),
 }
@@ -82,9 +84,17 @@ impl Templates {
         }
     }
 
-    /// Parses and stores a template. `file` names it in faults.
-    pub async fn apply(&self, source: &str, file: &str) -> Result<Applied, ApplyError> {
+    /// Parses and stores a template, where it is of a namespace that `may` be changed. `file` names it in faults.
+    pub async fn apply(
+        &self,
+        source: &str,
+        file: &str,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<Applied, ApplyError> {
         let template = template::parse(source, file, &self.limits).map_err(ApplyError::Invalid)?;
+        if !may(&template.namespace_name) {
+            return Err(ApplyError::OutsideNamespace(template.namespace_name));
+        }
         let created = self.store(&template, source).await?;
         if !created {
             self.compare(&template).await?;

@@ -27,7 +27,7 @@ pub(super) async fn apply(templates: &Templates, directory: &Path) -> Result<(),
     for path in files {
         let source = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
         let file = path.display().to_string();
-        match templates.apply(&source, &file).await {
+        match templates.apply(&source, &file, |_| true).await {
             Ok(applied) if applied.created => {
                 tracing::info!(
                     namespace = applied.namespace,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 use tasker_shared::wire::{
-    AuthConfig, CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,
+    CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,
     MessagingConfig, OrchestrationConfigResponse,
 };
 
@@ -31,7 +31,7 @@ pub(super) async fn config(State(app): State<App>) -> Json<OrchestrationConfigRe
             environment: app.loaded.environment.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        auth: AuthConfig::disabled(),
+        auth: app.gate.shown(),
         circuit_breakers: CircuitBreakerConfig {
             enabled: false,
             failure_threshold: 0,

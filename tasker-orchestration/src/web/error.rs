@@ -5,11 +5,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use tasker_shared::db;
+use tasker_shared::{access, db};
 use tasker_shared::wire::{ErrorBody, ErrorResponse};
+use uuid::Uuid;
 
 use crate::lifecycle::admission::Refusal;
 use crate::lifecycle::control;
@@ -29,6 +30,7 @@ struct Parts {
     message: String,
     details: Map<String, Value>,
     retry_after: Option<Duration>,
+    headers: HeaderMap,
 }
 
 impl ApiError {
@@ -43,6 +45,7 @@ impl ApiError {
             message: message.into(),
             details: Map::new(),
             retry_after: None,
+            headers: HeaderMap::new(),
         }))
     }
 
@@ -58,6 +61,11 @@ impl ApiError {
 
     pub(super) fn not_found(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+
+    /// Or one that the caller is not to know of: the answer is the same.
+    pub(super) fn no_such_task(task_uuid: Uuid) -> ApiError {
+        ApiError::not_found(format!("there is no task {task_uuid}"))
     }
 
     pub(super) fn conflict(message: impl Into<String>) -> ApiError {
@@ -142,7 +150,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.0.status, self.retry_after_seconds());
-        let mut response = (status, Json(ErrorResponse { error: self.body() })).into_response();
+        let headers = self.0.headers.clone();
+        let body = Json(ErrorResponse { error: self.body() });
+        let mut response = (status, headers, body).into_response();
         if let Some(seconds) = retry_after {
             response
                 .headers_mut()
@@ -164,6 +174,20 @@ impl From<db::Error> for ApiError {
             "DATABASE_ERROR",
             "the database failed; the server's log has more under the request id",
         )
+    }
+}
+
+impl From<access::Refusal> for ApiError {
+    fn from(refusal: access::Refusal) -> ApiError {
+        let mut error = ApiError::new(refusal.status(), refusal.code(), refusal.to_string());
+        if let access::Refusal::Forbidden(permission) = refusal {
+            error = error.with("permission", permission.as_str());
+        }
+        if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
+            error.0.retry_after = Some(RETRY_AFTER);
+        }
+        error.0.headers = refusal.headers();
+        error
     }
 }
 
@@ -233,6 +257,9 @@ impl From<ApplyError> for ApiError {
             }
             ApplyError::Conflict { .. } => {
                 ApiError::new(StatusCode::CONFLICT, "TEMPLATE_CONFLICT", message)
+            }
+            ApplyError::OutsideNamespace(namespace) => {
+                access::Refusal::OutsideNamespace(namespace).into()
             }
             ApplyError::Database(source) => source.into(),
         }

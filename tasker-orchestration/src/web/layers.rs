@@ -6,29 +6,81 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use tasker_shared::access::{REASON_HEADER, SEVERITY_HEADER};
+use tower::util::option_layer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::App;
+use super::access;
 use super::error::ApiError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids of clients are replaced.
 const LONGEST_ID: usize = 128;
+/// Browsers ask again after it.
+const PREFLIGHT_HOLDS: Duration = Duration::from_secs(600);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Puts the layers around `router`, the last one outermost.
 pub(super) fn around(router: Router<App>, app: App) -> Router<App> {
     router
+        .layer(from_fn_with_state(app.clone(), access::guard))
         .layer(from_fn_with_state(app.clone(), bound_time))
-        .layer(from_fn_with_state(app, bound_number))
+        .layer(from_fn_with_state(app.clone(), bound_number))
         .layer(from_fn(catch_panic))
         .layer(from_fn(one_shape))
+        .layer(option_layer(cors(&app)))
         .layer(from_fn(identify))
+}
+
+/// Which pages in browsers may use the API; none unless configured. A preflight brings no credentials and is
+/// answered before anybody asks for them.
+fn cors(app: &App) -> Option<CorsLayer> {
+    let origins = &app.loaded.config.server.cors_origins;
+    let listed = origins.iter().filter_map(|origin| origin.parse().ok());
+    let allowed = match origins.as_slice() {
+        [] => return None,
+        [any] if any == "*" => AllowOrigin::any(),
+        _ => AllowOrigin::list(listed),
+    };
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    let sent = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::ACCEPT,
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        REQUEST_ID,
+        app.gate.api_key_header().clone(),
+    ];
+    let shown = [
+        REQUEST_ID,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        HeaderName::from_static("idempotency-replayed"),
+        REASON_HEADER,
+        SEVERITY_HEADER,
+    ];
+    Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods(methods)
+            .allow_headers(sent)
+            .expose_headers(shown)
+            .max_age(PREFLIGHT_HOLDS),
+    )
 }
 
 /// Gives the request its id, the client's where it is usable, and the response the same; logs what it took.
@@ -43,6 +95,7 @@ async fn identify(request: Request, next: Next) -> Response {
         request_id = id.to_str().unwrap_or_default(),
         method = %request.method(),
         path = request.uri().path(),
+        subject = tracing::field::Empty,
     );
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;

@@ -8,6 +8,7 @@ use tasker_shared::wire::{
 };
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::{Body, Caller, parse};
 use crate::lifecycle::admission::Refusal;
@@ -32,6 +33,7 @@ pub(super) struct Batch {
 )]
 pub(super) async fn create_batch(
     State(app): State<App>,
+    by: By,
     Caller(caller): Caller,
     Body(batch): Body<Batch>,
 ) -> Result<Json<TaskBatchResponse>, ApiError> {
@@ -46,7 +48,9 @@ pub(super) async fn create_batch(
     let mut good = Vec::with_capacity(batch.tasks.len());
     let mut answers: Vec<Option<ApiError>> = Vec::with_capacity(batch.tasks.len());
     for task in &batch.tasks {
-        match parse::<TaskRequest>(task.get().as_bytes(), "") {
+        let request = parse::<TaskRequest>(task.get().as_bytes(), "");
+        let allowed = request.and_then(|request| by.reaches(&request.namespace).map(|()| request));
+        match allowed {
             Ok(request) => {
                 good.push(request);
                 answers.push(None);

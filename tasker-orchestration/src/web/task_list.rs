@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use tasker_shared::db::namespaces;
 use tasker_shared::db::task_views::{self, COUNTED, Filter};
 use tasker_shared::state::task::TaskState;
 use tasker_shared::wire::{ErrorResponse, Pagination, TaskListResponse, TaskResponse};
@@ -14,6 +15,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::Query;
 use super::view::task::Outline;
@@ -66,13 +68,16 @@ struct Window {
 )]
 pub(super) async fn list(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<TaskListResponse>, ApiError> {
     let window = query.window()?;
     let mut filter = query.filter()?;
-    if let (namespace, name) = (given(&query.namespace), given(&query.name))
-        && (namespace.is_some() || name.is_some())
-    {
+    let (namespace, name) = (given(&query.namespace), given(&query.name));
+    if let Some(reached) = caller.namespaces() {
+        let found = namespaces::list_templates(&app.pool, reached, namespace, name);
+        filter.templates = Some(found.await?);
+    } else if namespace.is_some() || name.is_some() {
         filter.templates = Some(task_views::template_ids(&app.pool, namespace, name).await?);
     }
     let skipped = match window.behind {

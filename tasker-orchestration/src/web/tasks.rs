@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tasker_shared::wire::{ErrorResponse, TaskRequest, TaskResponse};
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::{Body, Caller, TaskPath};
 use super::view::Results;
@@ -20,6 +21,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
         (status = 201, body = TaskResponse, description = "The task"),
         (status = 200, body = TaskResponse, description = "The first task of this idempotency key; header `Idempotency-Replayed: true`"),
         (status = 400, body = ErrorResponse, description = "The request, or its context, is wrong"),
+        (status = 403, body = ErrorResponse, description = "The credentials do not reach the namespace"),
         (status = 404, body = ErrorResponse, description = "No such template"),
         (status = 409, body = ErrorResponse, description = "The idempotency key stands for a different request"),
         (status = 413, body = ErrorResponse, description = "A limit is exceeded"),
@@ -28,9 +30,11 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    by: By,
     Caller(caller): Caller,
     Body(request): Body<TaskRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<TaskResponse>), ApiError> {
+    by.reaches(&request.namespace)?;
     let submitted = app.initializer.submit_one(request, caller.as_ref()).await?;
     let accepted = submitted.accepted;
     let task = match accepted.replayed {

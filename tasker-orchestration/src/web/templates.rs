@@ -15,6 +15,7 @@ use tasker_shared::wire::{
 use utoipa::IntoParams;
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::{self, Query, TemplatePath};
 
@@ -45,9 +46,11 @@ pub(super) struct ListQuery {
 )]
 pub(super) async fn list(
     State(app): State<App>,
+    By(caller): By,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<TemplateListResponse>, ApiError> {
-    let all = templates::list(&app.pool).await?;
+    let mut all = templates::list(&app.pool).await?;
+    all.retain(|template| caller.allows(&template.namespace));
     let mut namespaces: BTreeMap<&str, u64> = BTreeMap::new();
     for template in &all {
         *namespaces.entry(&template.namespace).or_default() += 1;
@@ -143,16 +146,21 @@ fn detail(stored: Stored) -> TemplateDetail {
         (status = 201, body = TemplateApplied, description = "Stored"),
         (status = 200, body = TemplateApplied, description = "The very same template was stored before"),
         (status = 400, body = ErrorResponse, description = "The template has faults: all are in `details.faults`"),
+        (status = 403, body = ErrorResponse, description = "The credentials do not reach its namespace"),
         (status = 409, body = ErrorResponse, description = "This version has other contents"),
         (status = 413, body = ErrorResponse, description = "A limit is exceeded"),
     )
 )]
 pub(super) async fn apply(
     State(app): State<App>,
+    By(caller): By,
     request: Request,
 ) -> Result<(StatusCode, Json<TemplateApplied>), ApiError> {
     let source = extract::text(request, &app, MEDIA_TYPES).await?;
-    let applied = app.templates.apply(&source, "template").await?;
+    let applied = app
+        .templates
+        .apply(&source, "template", |namespace| caller.allows(namespace))
+        .await?;
     let status = match applied.created {
         true => StatusCode::CREATED,
         false => StatusCode::OK,

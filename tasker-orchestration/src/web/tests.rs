@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
+use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Argument, Config, Inputs};
@@ -70,6 +71,7 @@ fn api(settings: &[(&str, &str)]) -> Router {
         limits.max_result_bytes,
     );
     let parts = Parts {
+        gate: Gate::new(&loaded.config.auth, pool.clone(), Clock::default()).unwrap(),
         pool,
         loaded,
         initializer,

@@ -94,7 +94,7 @@ impl App {
         // Between the two looks the submission may have become a task.
         match task_views::find(&self.pool, task_uuid).await? {
             Some(task) => self.with_blueprint(task).await,
-            None => Err(ApiError::not_found(format!("there is no task {task_uuid}"))),
+            None => Err(ApiError::no_such_task(task_uuid)),
         }
     }
 

@@ -58,6 +58,10 @@ permissions! {
     SystemConfigRead = "system:config_read";
     /// change a server's log level
     SystemConfigUpdate = "system:config_update";
+    /// list open circuits
+    SystemCircuitsRead = "system:circuits_read";
+    /// close circuits by hand
+    SystemCircuitsUpdate = "system:circuits_update";
     /// known from the published client; no route asks for it
     SystemHandlersRead = "system:handlers_read";
     /// read a worker's configuration and log level
