@@ -14,6 +14,7 @@ mod door;
 pub mod effects;
 pub mod gauges;
 pub mod lanes;
+pub mod measure;
 pub mod migrate;
 pub mod namespaces;
 pub mod pool;
@@ -21,6 +22,7 @@ pub mod pressure;
 pub mod queue_views;
 pub mod requests;
 pub mod shards;
+pub mod sketch;
 pub mod staleness;
 pub mod step_views;
 pub mod submit;
@@ -33,7 +35,7 @@ pub mod wake;
 pub mod workers;
 
 use door::statements;
-pub use door::{Error, Result, Statement};
+pub use door::{Error, Result, Statement, tell};
 pub use transaction::Transaction;
 
 /// Every statement of the project, for the test that prepares them all against a real server.
@@ -51,6 +53,9 @@ fn all_statements() -> Vec<&'static Statement> {
         delayed::STATEMENTS,
         gauges::STATEMENTS,
         lanes::STATEMENTS,
+        measure::STATEMENTS,
+        measure::fill::STATEMENTS,
+        measure::verdict::STATEMENTS,
         migrate::STATEMENTS,
         namespaces::STATEMENTS,
         pressure::STATEMENTS,
