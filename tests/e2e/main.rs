@@ -15,6 +15,7 @@ mod faults;
 mod graphs;
 mod processes;
 mod prometheus_queries;
+mod storm;
 mod submissions;
 mod telemetry_contract;
 mod telemetry_export;

@@ -13,7 +13,9 @@ mod ledger;
 pub mod otlp;
 mod process;
 pub mod prometheus;
+pub mod proxy;
 mod stack;
+pub mod storm;
 mod tasks;
 mod until;
 

@@ -113,6 +113,12 @@ impl Process {
         }
     }
 
+    /// What it is called within its stack.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -1,15 +1,18 @@
 //! A whole Tasker: database, servers, workers, and talking to it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Output;
+use std::str::FromStr;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tasker_shared::embedded::Temporary;
 
 use crate::process::{Plan, Process, client, command};
+use crate::proxy::Proxy;
 
 /// The program of servers, workers and commands.
 const TASKER: &str = "tasker";
@@ -31,6 +34,9 @@ pub struct Setup {
     pub postgres: Vec<(String, String)>,
     /// Whether PostgreSQL flushes to disk; needed only where that is what is measured.
     pub durable: bool,
+    /// Whether each process reaches PostgreSQL through a [`Proxy`] and follows a clock of its own, both of which a
+    /// test may meddle with.
+    pub meddled: bool,
 }
 
 impl Default for Setup {
@@ -43,6 +49,7 @@ impl Default for Setup {
             environment: Vec::new(),
             postgres: Vec::new(),
             durable: false,
+            meddled: false,
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct Stack {
     client: reqwest::Client,
     setup: Setup,
     directory: PathBuf,
+    /// By the process's name, where they are meddled with.
+    lines: BTreeMap<String, Proxy>,
     postgres: Temporary,
 }
 
@@ -114,6 +123,7 @@ impl Stack {
             client: client(),
             setup,
             directory,
+            lines: BTreeMap::new(),
             postgres,
         };
         for _ in 0..servers {
@@ -125,6 +135,13 @@ impl Stack {
         stack
     }
 
+    /// Sets an environment variable of the processes that are started from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.setup
+            .environment
+            .push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts one more server.
     pub async fn add_server(&mut self) -> &mut Process {
         let templates = self
@@ -134,7 +151,9 @@ impl Stack {
             .display()
             .to_string();
         let name = format!("server-{}", self.servers.len() + 1);
-        let plan = self.plan(name, TASKER, &["server", "--templates", &templates]);
+        let plan = self
+            .plan(name, TASKER, &["server", "--templates", &templates])
+            .await;
         self.servers.push(Process::start(plan).await);
         self.servers.last_mut().unwrap()
     }
@@ -142,23 +161,34 @@ impl Stack {
     /// Starts one more worker, with these arguments besides its address.
     pub async fn add_worker(&mut self, arguments: &[&str]) -> &mut Process {
         let name = format!("worker-{}", self.workers.len() + 1);
-        let plan = self.plan(name, TASKER, &[&["worker"], arguments].concat());
+        let plan = self
+            .plan(name, TASKER, &[&["worker"], arguments].concat())
+            .await;
         self.workers.push(Process::start(plan).await);
         self.workers.last_mut().unwrap()
     }
 
     /// Starts one more worker, the program `tests/src/bin/faulty.rs`, whose handlers do what built-in ones do not.
     pub async fn add_faulty_worker(&mut self) -> &mut Process {
+        self.add_worker_of("faulty").await
+    }
+
+    /// Starts one more worker, a program of this package that is started as `tasker worker` is.
+    pub async fn add_worker_of(&mut self, program: &'static str) -> &mut Process {
         let name = format!("worker-{}", self.workers.len() + 1);
-        let plan = self.plan(name, "faulty", &[]);
+        let plan = self.plan(name, program, &[]).await;
         self.workers.push(Process::start(plan).await);
         self.workers.last_mut().unwrap()
     }
 
-    fn plan(&self, name: String, program: &'static str, arguments: &[&str]) -> Plan {
+    async fn plan(&mut self, name: String, program: &'static str, arguments: &[&str]) -> Plan {
         let variable = |key: &str| format!("TASKER__{}", key.to_uppercase().replace('.', "__"));
+        let database = match self.setup.meddled {
+            true => self.lay_line(&name).await,
+            false => self.postgres.url().to_owned(),
+        };
         let mut variables = vec![
-            ("DATABASE_URL".to_owned(), self.postgres.url().to_owned()),
+            ("DATABASE_URL".to_owned(), database),
             (variable("logging.format"), "text".to_owned()),
             // Nobody receives it but where a test says who.
             (
@@ -173,6 +203,10 @@ impl Stack {
                 .iter()
                 .map(|(key, value)| (variable(key), value.clone())),
         );
+        if self.setup.meddled {
+            let file = self.clock_file(&name).display().to_string();
+            variables.push(("TASKER_CLOCK_OFFSET_FILE".to_owned(), file));
+        }
         let arguments = arguments
             .iter()
             .map(|&argument| argument.to_owned())
@@ -184,6 +218,40 @@ impl Stack {
             variables,
             directory: self.directory.clone(),
         }
+    }
+
+    /// Lays a line of the process's own to PostgreSQL, and answers the URL at its end.
+    async fn lay_line(&mut self, name: &str) -> String {
+        let options = PgConnectOptions::from_str(self.postgres.url()).unwrap();
+        let socket = options.get_socket().expect("it listens on a socket only");
+        let line = Proxy::start(socket, options.get_port()).await;
+        let (user, database) = (options.get_username(), options.get_database());
+        let url = format!(
+            "postgres://{user}@{}/{}?sslmode=disable",
+            line.address(),
+            database.unwrap_or(user)
+        );
+        self.lines.insert(name.to_owned(), line);
+        url
+    }
+
+    /// The line of a process that is meddled with to PostgreSQL.
+    #[must_use]
+    pub fn line(&self, process: &str) -> &Proxy {
+        &self.lines[process]
+    }
+
+    /// Puts the clock of a process that is meddled with forward, or back, by that much; 0 puts it right.
+    pub fn step_clock(&self, process: &str, by_ms: i64) {
+        let file = self.clock_file(process);
+        // Moved into place, so that a process reads either the old text or the new.
+        let part = file.with_extension("part");
+        std::fs::write(&part, by_ms.to_string()).unwrap();
+        std::fs::rename(part, file).unwrap();
+    }
+
+    fn clock_file(&self, process: &str) -> PathBuf {
+        self.directory.join(format!("{process}.clock"))
     }
 
     /// The first server.

@@ -1,0 +1,261 @@
+//! A TCP proxy between a process and PostgreSQL, whose line a test makes worse while it is in use: it stalls, slows
+//! down, is cut or refuses. What PostgreSQL does with a connection that it still has is its own affair.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// What is passed on at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// How the line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Everything passes.
+    Passing,
+    /// Nothing passes, in either direction; it is held and passes later. Connections are taken and hear nothing.
+    Stalled,
+    /// Each chunk waits, and then takes its time.
+    Slowed {
+        /// How long each waits.
+        latency: Duration,
+        /// How fast it is then.
+        bytes_per_second: u32,
+    },
+    /// What was connected is cut, and whoever connects is cut off at once.
+    Refusing,
+}
+
+/// A running proxy. Dropping it ends its tasks and every connection through it.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    line: watch::Sender<Line>,
+    /// Counts the cuts: a connection lives for as long as there is no new one.
+    cuts: watch::Sender<u64>,
+    listening: AbortHandle,
+}
+
+impl Proxy {
+    /// Listens on a port of its own, and passes everything to the Unix socket in that directory.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    pub async fn start(socket_directory: &Path, port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (line, seen) = watch::channel(Line::Passing);
+        let (cuts, cut) = watch::channel(0);
+        let upstream = socket_directory.join(format!(".s.PGSQL.{port}"));
+        let listening = tokio::spawn(listen(listener, upstream, seen, cut)).abort_handle();
+        Self {
+            address,
+            line,
+            cuts,
+            listening,
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes the line so, from now on.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+        if line == Line::Refusing {
+            self.cut();
+        }
+    }
+
+    /// Cuts what is connected; whoever connects anew gets through if the line lets him.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Takes connections until it is aborted, which drops the set and so ends them all.
+async fn listen(
+    listener: TcpListener,
+    upstream: PathBuf,
+    line: watch::Receiver<Line>,
+    cuts: watch::Receiver<u64>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            taken = listener.accept() => {
+                // One that has gone again, or no file descriptor left: the next may be better.
+                let Ok((client, _)) = taken else { continue };
+                if *line.borrow() != Line::Refusing {
+                    connections.spawn(pass(client, upstream.clone(), line.clone(), cuts.clone()));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, until either side ends it or it is cut.
+async fn pass(
+    client: TcpStream,
+    upstream: PathBuf,
+    line: watch::Receiver<Line>,
+    mut cuts: watch::Receiver<u64>,
+) {
+    cuts.mark_unchanged();
+    let both_ways = async {
+        let mut held = line.clone();
+        held.wait_for(|line| *line != Line::Stalled).await.ok()?;
+        let server = UnixStream::connect(upstream).await.ok()?;
+        client.set_nodelay(true).ok()?;
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        tokio::select! {
+            _ = pump(from_client, to_server, line.clone()) => {}
+            _ = pump(from_server, to_client, line) => {}
+        }
+        Some(())
+    };
+    tokio::select! {
+        _ = both_ways => {}
+        _ = cuts.changed() => {}
+    }
+}
+
+/// Passes on what comes, as the line is when it has come.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut line: watch::Receiver<Line>,
+) -> std::io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let length = from.read(&mut chunk).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let slowed = match line
+            .wait_for(|line| *line != Line::Stalled)
+            .await
+            .as_deref()
+        {
+            Ok(&Line::Slowed {
+                latency,
+                bytes_per_second,
+            }) => {
+                let rate = f64::from(bytes_per_second.max(1));
+                let seconds = f64::from(u32::try_from(length).unwrap_or(u32::MAX)) / rate;
+                Some(latency + Duration::from_secs_f64(seconds))
+            }
+            _ => None,
+        };
+        if let Some(pause) = slowed {
+            tokio::time::sleep(pause).await;
+        }
+        to.write_all(&chunk[..length]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::AsyncBufReadExt;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A proxy before a server that sends back what it is sent.
+    async fn proxy() -> (Proxy, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.1")).unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.into_split();
+                    tokio::io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        (Proxy::start(directory.path(), 1).await, directory)
+    }
+
+    /// Sends a line and waits for it to come back.
+    async fn echo(stream: &mut TcpStream) -> std::io::Result<String> {
+        stream.write_all(b"word\n").await?;
+        heard(stream).await
+    }
+
+    async fn heard(stream: &mut TcpStream) -> std::io::Result<String> {
+        let mut line = String::new();
+        tokio::io::BufReader::new(stream)
+            .read_line(&mut line)
+            .await?;
+        Ok(line)
+    }
+
+    #[tokio::test]
+    async fn what_a_line_held_while_it_stalled_passes_when_it_does_so_again() {
+        let (proxy, _directory) = proxy().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+        proxy.set(Line::Stalled);
+        stream.write_all(b"held\n").await.unwrap();
+        let nothing = tokio::time::timeout(SOON, stream.readable()).await;
+        assert!(nothing.is_err());
+        proxy.set(Line::Passing);
+        assert_eq!(heard(&mut stream).await.unwrap(), "held\n");
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_what_is_connected_and_a_refusal_also_what_comes_later() {
+        let (proxy, _directory) = proxy().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+        proxy.cut();
+        assert!(heard(&mut stream).await.is_ok_and(|line| line.is_empty()));
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+
+        proxy.set(Line::Refusing);
+        assert_ne!(echo(&mut stream).await.unwrap_or_default(), "word\n");
+        let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_ne!(echo(&mut refused).await.unwrap_or_default(), "word\n");
+        proxy.set(Line::Passing);
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+    }
+
+    #[tokio::test]
+    async fn a_slowed_line_takes_at_least_its_time_in_both_directions() {
+        let (proxy, _directory) = proxy().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let latency = Duration::from_millis(50);
+        proxy.set(Line::Slowed {
+            latency,
+            bytes_per_second: 100,
+        });
+        let began = Instant::now();
+        let said = tokio::time::timeout(PATIENCE, echo(&mut stream)).await;
+        assert_eq!(said.unwrap().unwrap(), "word\n");
+        // Five bytes at a hundred a second, there and back.
+        assert!(began.elapsed() >= 2 * (latency + Duration::from_millis(50)));
+    }
+}

@@ -1,0 +1,113 @@
+//! A storm: tasks of all shapes run on several servers and workers while faults of every kind strike at moments that
+//! a seed decides. At the end the database and what the handlers wrote down are audited against what was accepted.
+
+pub mod audit;
+mod disk;
+pub mod kind;
+mod load;
+pub mod plan;
+mod recovery;
+pub mod report;
+mod scene;
+pub mod shapes;
+mod tables;
+
+use std::time::{Duration, Instant};
+
+pub use report::Report;
+use scene::Scene;
+
+/// Names the seed of a storm.
+const SEED: &str = "TASKER_STORM_SEED";
+/// How long what is under way at the end may take.
+const REST: Duration = Duration::from_secs(120);
+
+/// What kind of storm.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Decides which faults come, when and whom they strike, and which tasks are asked for.
+    pub seed: u64,
+    /// How many faults, at least; each possible kind comes at least once.
+    pub faults: usize,
+    pub servers: usize,
+    pub workers: usize,
+    /// Leases of three seconds instead of the default, so that less is waited for.
+    pub short_leases: bool,
+    pub tasks_per_second: f64,
+}
+
+impl Options {
+    /// Two servers and three workers under a load that two cores bear beside the faults. The seed is what
+    /// `TASKER_STORM_SEED` says, otherwise chance's, and is printed.
+    ///
+    /// # Panics
+    /// Where the variable holds no number.
+    #[must_use]
+    pub fn new(faults: usize) -> Self {
+        let seed = match std::env::var(SEED) {
+            Ok(text) => text
+                .parse()
+                .unwrap_or_else(|_| panic!("{SEED} is no number: {text}")),
+            Err(_) => u64::from(rand::random::<u32>()),
+        };
+        Self {
+            seed,
+            faults,
+            servers: 2,
+            workers: 3,
+            short_leases: false,
+            tasks_per_second: 20.0,
+        }
+    }
+}
+
+/// Raises a storm, waits until it is over and audits what it has left.
+///
+/// # Panics
+/// When something does not come up, or a fault is not got over at all.
+pub async fn run(options: &Options) -> Report {
+    eprintln!("storm of seed {} ({SEED} repeats it)", options.seed);
+    let began = Instant::now();
+    let mut scene = Scene::set(options).await;
+    let (kinds, skipped) = scene.kinds();
+    for (kind, why) in &skipped {
+        eprintln!("skipped: {kind}: {why}");
+    }
+    let mut recoveries = Vec::new();
+    let mut done = 0;
+    for strike in plan::plan(options.seed, options.faults, &kinds) {
+        let recovery = scene.strike(&strike).await;
+        done += strike.faults();
+        let names: Vec<String> = recovery
+            .kinds
+            .iter()
+            .map(|(kind, struck)| format!("{kind} [{struck}]"))
+            .collect();
+        eprintln!(
+            "{:>6.1} s {done:>4}  {} – got over in {:.1} s{}; {} tasks accepted",
+            began.elapsed().as_secs_f64(),
+            names.join(" + "),
+            recovery.recovered.as_secs_f64(),
+            recovery
+                .taken_over
+                .map_or_else(String::new, |(time, steps)| format!(
+                    ", its {steps} steps with others in {:.1} s",
+                    time.as_secs_f64()
+                )),
+            scene.load.accepted(),
+        );
+        recoveries.push(recovery);
+    }
+    let mut accepted = scene.load.stop().await;
+    accepted.extend(scene.probes);
+    scene::at_rest(scene.stack.sql(), REST).await;
+    let shapes = shapes::all();
+    let audit = audit::audit(scene.stack.sql(), &scene.runs, &accepted, &shapes).await;
+    Report {
+        seed: options.seed,
+        took: began.elapsed(),
+        recoveries,
+        skipped,
+        audit,
+    }
+}

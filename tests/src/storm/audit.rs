@@ -1,0 +1,322 @@
+//! The audit behind a storm: what the database holds against what was accepted, and against what the handlers wrote
+//! down themselves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::load::Acceptances;
+use super::shapes::{End, Shape};
+
+/// As stored: states of tasks and steps, and outcomes of attempts.
+const COMPLETE_TASK: i16 = 8;
+const FAILED_TASK: i16 = 9;
+const COMPLETE_STEP: i16 = 6;
+const FAILED_STEP: i16 = 7;
+const SKIPPED_STEP: i16 = 10;
+const SUCCESS: i16 = 0;
+const RETRYABLE: i16 = 1;
+const PERMANENT: i16 = 2;
+const LOST: i16 = 6;
+const RELEASED: i16 = 7;
+
+/// How many examples of what is wrong are told.
+const TOLD: usize = 10;
+
+/// What the audit found.
+#[derive(Debug, Default)]
+pub struct Audit {
+    pub accepted: usize,
+    /// Of those, at their end: complete, or in error where they must.
+    pub finished: usize,
+    /// Attempts whose end counted, once each.
+    pub applied: usize,
+    /// Handler runs, as they wrote them down.
+    pub runs: usize,
+    /// Runs whose end did not count: another run of the same step did.
+    pub duplicates: usize,
+    /// Attempts that were lost with their worker's lease.
+    pub lost_leases: usize,
+    /// Attempts that their worker handed back.
+    pub released: usize,
+    /// Tasks that were accepted and are not there, or not at their end; steps of theirs that are not.
+    pub lost: usize,
+    /// Ends that counted twice: tasks of one key, attempts that ended well, children told of one parent.
+    pub applied_twice: usize,
+    /// Whatever else is not as it must be, in words.
+    pub wrong: Vec<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Task {
+    task_uuid: Uuid,
+    state: i16,
+    idempotency_key: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Step {
+    task_uuid: Uuid,
+    step_no: i32,
+    state: i16,
+    waiting_on: i32,
+    lost: i32,
+}
+
+#[derive(sqlx::FromRow)]
+struct Attempt {
+    task_uuid: Uuid,
+    step_no: i32,
+    outcome: i16,
+    sum: Option<i64>,
+}
+
+/// The attempts of a step.
+#[derive(Debug, Default)]
+struct History {
+    well: Vec<Option<i64>>,
+    retryable: u32,
+    permanent: u32,
+    lost: i32,
+    others: u32,
+}
+
+/// Judges what is stored in `pool`, and what the runs' files in `directory` say, by what was `accepted`.
+pub(super) async fn audit(
+    pool: &PgPool,
+    directory: &Path,
+    accepted: &Acceptances,
+    shapes: &[Shape],
+) -> Audit {
+    let mut audit = Audit {
+        accepted: accepted.len(),
+        ..Audit::default()
+    };
+    let tasks: Vec<Task> =
+        sqlx::query_as("SELECT task_uuid, state, idempotency_key FROM tasker.tasks")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    let steps: Vec<Step> =
+        sqlx::query_as("SELECT task_uuid, step_no, state, waiting_on, lost FROM tasker.steps")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    let attempts: Vec<Attempt> = sqlx::query_as(
+        "SELECT task_uuid, step_no, outcome, (result->>'sum')::bigint AS sum FROM tasker.attempts",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let runs = read_runs(directory);
+    audit.runs = runs.values().sum();
+    audit.judge_tasks(&tasks, accepted, shapes);
+    let histories = audit.histories(&attempts, &runs);
+    audit.judge_steps(&steps, &histories, accepted, shapes);
+    audit.duplicates = audit.runs.saturating_sub(audit.applied);
+    audit.judge_messages(pool).await;
+    audit
+}
+
+impl Audit {
+    /// Fails where anything was lost, applied twice or is otherwise not as it must be.
+    ///
+    /// # Panics
+    /// Then.
+    pub fn assert_clean(&self) {
+        let words = &self.wrong[..self.wrong.len().min(TOLD)];
+        assert!(
+            self.lost == 0 && self.applied_twice == 0 && self.wrong.is_empty(),
+            "lost: {}, applied twice: {}, wrong: {} {words:#?}",
+            self.lost,
+            self.applied_twice,
+            self.wrong.len()
+        );
+    }
+
+    fn lose(&mut self, words: String) {
+        self.lost += 1;
+        self.wrong.push(words);
+    }
+
+    fn twice(&mut self, words: String) {
+        self.applied_twice += 1;
+        self.wrong.push(words);
+    }
+
+    /// Each accepted task is there once, at the end that it must come to, and there is no other.
+    fn judge_tasks(&mut self, tasks: &[Task], accepted: &Acceptances, shapes: &[Shape]) {
+        let mut by_key: HashMap<&str, Vec<&Task>> = HashMap::new();
+        for task in tasks {
+            let key = task.idempotency_key.as_deref().unwrap_or("");
+            by_key.entry(key).or_default().push(task);
+            if !accepted.contains_key(key) {
+                self.wrong
+                    .push(format!("task {} was never asked for", task.task_uuid));
+            }
+        }
+        for (key, wanted) in accepted {
+            let found = by_key.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+            if found.len() > 1 {
+                self.twice(format!("{key} was accepted {} times", found.len()));
+            }
+            let Some(task) = found.iter().find(|task| task.task_uuid == wanted.task) else {
+                self.lose(format!("{key}: task {} is not there", wanted.task));
+                continue;
+            };
+            let fails = shapes
+                .iter()
+                .any(|s| s.name == wanted.shape && s.ends_in_error());
+            let end = if fails { FAILED_TASK } else { COMPLETE_TASK };
+            match task.state == end {
+                true => self.finished += 1,
+                false => self.lose(format!(
+                    "{key} ({}): task {} is in state {}, not {end}",
+                    wanted.shape, task.task_uuid, task.state
+                )),
+            }
+        }
+    }
+
+    /// What the attempts say of each step, and that no attempt says that it ran where no handler did.
+    fn histories(
+        &mut self,
+        attempts: &[Attempt],
+        runs: &HashMap<(Uuid, i32), usize>,
+    ) -> HashMap<(Uuid, i32), History> {
+        let mut histories: HashMap<(Uuid, i32), History> = HashMap::new();
+        for attempt in attempts {
+            let key = (attempt.task_uuid, attempt.step_no);
+            let history = histories.entry(key).or_default();
+            match attempt.outcome {
+                SUCCESS => history.well.push(attempt.sum),
+                RETRYABLE => history.retryable += 1,
+                PERMANENT => history.permanent += 1,
+                LOST => history.lost += 1,
+                RELEASED => self.released += 1,
+                _ => history.others += 1,
+            }
+        }
+        for ((task, step), history) in &histories {
+            let counted = history.well.len() + (history.retryable + history.permanent) as usize;
+            self.applied += counted;
+            self.lost_leases += usize::try_from(history.lost).unwrap_or(0);
+            let ran = runs.get(&(*task, *step)).copied().unwrap_or(0);
+            if ran < counted {
+                self.wrong.push(format!(
+                    "step {step} of {task}: {counted} ends of {ran} runs"
+                ));
+            }
+        }
+        histories
+    }
+
+    /// Each step of each accepted task ended as it must, once, and told its children once.
+    fn judge_steps(
+        &mut self,
+        steps: &[Step],
+        histories: &HashMap<(Uuid, i32), History>,
+        accepted: &Acceptances,
+        shapes: &[Shape],
+    ) {
+        let rows: HashMap<(Uuid, i32), &Step> = steps
+            .iter()
+            .map(|s| ((s.task_uuid, s.step_no), s))
+            .collect();
+        let by_name: BTreeMap<&str, &Shape> = shapes.iter().map(|s| (s.name, s)).collect();
+        let nothing = History::default();
+        for (key, wanted) in accepted {
+            let ends = by_name[wanted.shape].ends(wanted.n);
+            // The nameless join stands behind the last.
+            for (step_no, end) in (1..).zip(ends.iter().map(Some).chain([None])) {
+                let place = format!(
+                    "{key} ({}), step {step_no} of {}",
+                    wanted.shape, wanted.task
+                );
+                let Some(row) = rows.get(&(wanted.task, step_no)) else {
+                    self.lose(format!("{place} is not there"));
+                    continue;
+                };
+                if row.waiting_on != 0 {
+                    self.twice(format!("{place} waits on {} parents", row.waiting_on));
+                }
+                let history = histories.get(&(wanted.task, step_no)).unwrap_or(&nothing);
+                if let Some(end) = end {
+                    self.judge_step(&place, row, history, *end);
+                }
+            }
+        }
+    }
+
+    fn judge_step(&mut self, place: &str, row: &Step, history: &History, end: End) {
+        if history.well.len() > 1 {
+            self.twice(format!("{place} ended well {} times", history.well.len()));
+        }
+        let (state, well, retryable, permanent) = match end {
+            End::Well { sum, fails } => (COMPLETE_STEP, vec![Some(sum)], fails, 0),
+            End::Error => (FAILED_STEP, vec![], 0, 1),
+            End::Skipped => (SKIPPED_STEP, vec![], 0, 0),
+        };
+        if row.state != state {
+            self.lose(format!("{place} is in state {}, not {state}", row.state));
+        }
+        let found = (
+            &history.well,
+            history.retryable,
+            history.permanent,
+            history.others,
+        );
+        let expected = (&well, retryable, permanent, 0);
+        if found != expected {
+            self.wrong.push(format!(
+                "{place}: results, retryable, permanent and other ends are {found:?}, not {expected:?}"
+            ));
+        }
+        if row.lost != history.lost {
+            self.wrong.push(format!(
+                "{place}: {} of {} losses counted",
+                row.lost, history.lost
+            ));
+        }
+    }
+
+    /// Nothing waits for anybody, and the counts of tasks agree with the tasks.
+    async fn judge_messages(&mut self, pool: &PgPool) {
+        let left: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT 'messages in ready', count(*) FROM tasker.ready UNION ALL
+             SELECT 'messages in results', count(*) FROM tasker.results UNION ALL
+             SELECT 'messages in delayed', count(*) FROM tasker.delayed UNION ALL
+             SELECT 'requests', count(*) FROM tasker.requests UNION ALL
+             SELECT 'by which the count of tasks in state ' || state || ' is off', sum(n)::bigint
+               FROM (SELECT state, change AS n FROM tasker.task_counts WHERE state IN (0, 3, 7)
+                     UNION ALL SELECT state, -1 FROM tasker.tasks WHERE state IN (0, 3, 7)) AS c GROUP BY state",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        for (what, count) in left.into_iter().filter(|(_, count)| *count != 0) {
+            self.wrong.push(format!("{count} {what}"));
+        }
+    }
+}
+
+/// How often each step ran, as all handlers' files say together.
+fn read_runs(directory: &Path) -> HashMap<(Uuid, i32), usize> {
+    let mut runs = HashMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let task = words.next().and_then(|word| word.parse().ok());
+            let step = words.next().and_then(|word| word.parse().ok());
+            let place = task
+                .zip(step)
+                .unwrap_or_else(|| panic!("{}: {line}", path.display()));
+            *runs.entry(place).or_default() += 1;
+        }
+    }
+    runs
+}

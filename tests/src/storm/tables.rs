@@ -1,0 +1,133 @@
+//! Faults that are done through the database: statements and sessions killed in their middle, results that nobody
+//! may hand in, and the tables that go onto the small disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use sqlx::{AssertSqlSafe, PgPool};
+use tasker_shared::db::pool::Target;
+use tasker_shared::db::submit::{self, Ended};
+use tasker_shared::metrics::Correlation;
+use tasker_shared::plan::Outcome;
+use uuid::Uuid;
+
+use super::kind::Kind;
+
+/// How long statements are lain in wait for, and how many are struck.
+const WAIT: Duration = Duration::from_secs(3);
+const MOST_STRUCK: usize = 12;
+const POLL: Duration = Duration::from_millis(10);
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many of each are handed in.
+const LATE: i64 = 50;
+
+/// Moves what results are written to onto another disk.
+pub(super) async fn move_results_to(pool: &PgPool, directory: &Path) -> sqlx::Result<()> {
+    let space = format!("CREATE TABLESPACE small LOCATION '{}'", directory.display());
+    sqlx::query(AssertSqlSafe(space)).execute(pool).await?;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tasker.attempts'::regclass
+         UNION ALL SELECT 'tasker.results'",
+    )
+    .fetch_all(pool)
+    .await?;
+    for table in tables {
+        let moved = format!("ALTER TABLE {table} SET TABLESPACE small");
+        sqlx::query(AssertSqlSafe(moved)).execute(pool).await?;
+    }
+    Ok(())
+}
+
+/// Holds rows that results and their graphs need, so that statements of servers and workers wait in their middle, and
+/// cancels those, or ends their sessions. Answers how many it struck.
+pub(super) async fn break_statements(pool: &PgPool, kind: Kind) -> usize {
+    let strike = match kind {
+        Kind::StatementCancelled => "pg_cancel_backend",
+        _ => "pg_terminate_backend",
+    };
+    let strike = format!(
+        "SELECT count(*) FILTER (WHERE {strike}(pid)) FROM pg_stat_activity
+          WHERE application_name LIKE 'tasker-%' AND state = 'active' AND wait_event_type = 'Lock'"
+    );
+    let mut holding = pool.begin().await.unwrap();
+    for rows in [
+        "SELECT 1 FROM tasker.ready WHERE worker IS NOT NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
+        "SELECT 1 FROM tasker.steps AS s
+          WHERE (task_uuid, step_no) IN (SELECT task_uuid, step_no FROM tasker.ready WHERE worker IS NOT NULL) FOR UPDATE SKIP LOCKED",
+    ] {
+        sqlx::query(rows).execute(&mut *holding).await.unwrap();
+    }
+    let began = Instant::now();
+    let mut struck = 0;
+    while struck < MOST_STRUCK && began.elapsed() < WAIT {
+        let found: i64 = sqlx::query_scalar(AssertSqlSafe(strike.clone()))
+            .fetch_one(&mut *holding)
+            .await
+            .unwrap();
+        struck += usize::try_from(found).unwrap_or(0);
+        tokio::time::sleep(POLL).await;
+    }
+    holding.rollback().await.unwrap();
+    struck
+}
+
+/// Hands in results that must not count: once more of steps that have ended, by a stranger of steps that run, and of
+/// an earlier delivery of steps that run. Answers how many.
+///
+/// # Panics
+/// Where one of them counts.
+pub(super) async fn hand_in_late_results(database_url: &str) -> usize {
+    let target = Target::parse(database_url, "storm", PATIENCE).unwrap();
+    let mut connection = target.connect().await.unwrap();
+    let stranger = Uuid::now_v7();
+    let mut handed_in = 0;
+    for (whose, sql) in [
+        (
+            "ended already",
+            "SELECT s.lane, s.message_id, s.attempt, a.worker FROM tasker.steps AS s JOIN tasker.attempts AS a USING (task_uuid, step_no, attempt)
+              WHERE a.outcome = 0 AND a.worker IS NOT NULL AND s.message_id IS NOT NULL ORDER BY a.finished_at DESC LIMIT $1",
+        ),
+        (
+            "a stranger's",
+            "SELECT lane, id, attempt, NULL::uuid FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
+        ),
+        (
+            "of an earlier delivery",
+            "SELECT lane, id, attempt - 1, worker FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
+        ),
+    ] {
+        let rows: Vec<(i32, i64, i32, Option<Uuid>)> = sqlx::query_as(sql)
+            .bind(LATE)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        for (lane, id, attempt, worker) in rows {
+            let late = [late(lane, id, attempt)];
+            let counted = submit::submit(&mut connection, worker.unwrap_or(stranger), &late, true).await;
+            assert_eq!(counted.unwrap(), [], "a result that is {whose} counted");
+            handed_in += 1;
+        }
+    }
+    handed_in
+}
+
+/// A result that would be seen to be wrong.
+fn late(lane: i32, id: i64, attempt: i32) -> Ended {
+    Ended {
+        lane,
+        id,
+        attempt,
+        correlation: Correlation {
+            id: Uuid::nil(),
+            sampled: false,
+        },
+        outcome: Outcome::Success,
+        started_at: None,
+        finished_at: Utc::now(),
+        result: Some(r#"{"sum": -1}"#.to_owned()),
+        error: None,
+        retry_after_ms: None,
+    }
+}
