@@ -1,6 +1,8 @@
 //! What a worker says over HTTP: its health, its configuration and the templates it can run, in the
 //! worker's shapes of the wire format. Nothing here changes anything but the level of the log.
 
+mod access;
+mod bounds;
 mod config;
 mod failure;
 mod health;
@@ -20,6 +22,8 @@ pub use self::state::{Progress, State};
 
 /// Every route of a worker.
 pub fn router(state: Arc<State>) -> Router {
+    let bounds = bounds::Bounds::new(&state.loaded.config.worker);
+    let guard = middleware::from_fn_with_state(Arc::clone(&state), access::guard);
     Router::new()
         .route("/health", get(health::basic))
         .route("/health/live", get(health::live))
@@ -41,6 +45,8 @@ pub fn router(state: Arc<State>) -> Router {
         .fallback(Failure::no_route)
         .method_not_allowed_fallback(Failure::wrong_method)
         .with_state(Arc::clone(&state))
+        .layer(guard)
+        .layer(middleware::from_fn_with_state(bounds, bounds::keep))
         .layer(middleware::from_fn_with_state(state, failure::identify))
 }
 

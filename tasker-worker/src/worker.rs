@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasker_shared::access::{self, Gate};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{self, Argument, Config, Loaded};
@@ -66,6 +67,10 @@ pub enum Error {
     NoHandlers,
     #[error("signals cannot be waited for: {0}")]
     Signals(std::io::Error),
+    #[error(transparent)]
+    Exposed(#[from] access::Exposed),
+    #[error(transparent)]
+    Access(#[from] access::SetupError),
     #[error("telemetry cannot be started: {0}")]
     Telemetry(#[from] telemetry::Error),
     #[error("the worker's address cannot be served: {0}")]
@@ -164,6 +169,12 @@ impl Worker {
             return Err(Error::NoHandlers);
         }
         let config = &self.loaded.config;
+        access::check_exposure(
+            config.worker.listen,
+            config.auth.enabled,
+            config.worker.allow_anonymous,
+            "worker.allow_anonymous",
+        )?;
         let url = config.database.url.as_ref().ok_or(Error::NoDatabase)?;
         let timeout = Duration::from_millis(config.database.connect_timeout_ms);
         let telemetry = telemetry::start(
@@ -251,6 +262,7 @@ impl Worker {
         };
         measure::watch(&running);
         let state = web::State {
+            gate: Gate::new(&config.auth, pool.clone(), clock.clone())?,
             pool,
             callables: self.registry.callables(),
             started_at: clock.now(),

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 use tasker_shared::wire::{
-    AuthConfig, ConfigEntry, ConfigMetadata, MessagingConfig, WorkerConfigResponse,
+    ConfigEntry, ConfigMetadata, MessagingConfig, WorkerConfigResponse,
 };
 
 use super::health::{VERSION, WORKER_TYPE};
@@ -21,7 +21,7 @@ pub(super) async fn get(State(state): State<Arc<super::State>>) -> Json<WorkerCo
         },
         worker_id: state.progress.worker_id().to_string(),
         worker_type: WORKER_TYPE.to_owned(),
-        auth: AuthConfig::disabled(),
+        auth: state.gate.shown(),
         messaging: MessagingConfig {
             backend: "pgmq".to_owned(),
             queues: Vec::new(),

@@ -1,13 +1,15 @@
 //! A request that is not answered with what it asked for, and the id by which every request is found again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::ALLOW;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tasker_shared::access::Refusal;
 use tasker_shared::db;
 use tasker_shared::wire::WorkerErrorResponse;
 use uuid::Uuid;
@@ -23,33 +25,51 @@ pub(super) struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
+    headers: HeaderMap,
 }
 
 impl Failure {
+    fn new(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self {
+            status,
+            code,
+            message,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// As much is being served as may be.
+    pub(super) fn busy(at_once: u32) -> Self {
+        let message = format!(
+            "{at_once} requests are being served (worker.max_concurrent_requests); try again"
+        );
+        let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message);
+        let after = HeaderValue::from_static("1");
+        failure.headers.insert(header::RETRY_AFTER, after);
+        failure
+    }
+
+    /// The request took longer than any may.
+    pub(super) fn timed_out(time: Duration) -> Self {
+        let message = format!(
+            "the request was not done within {} ms (worker.request_timeout_ms)",
+            time.as_millis()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message)
+    }
+
     /// The request makes no sense.
     pub(super) fn bad_request(message: String) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code: "BAD_REQUEST",
-            message,
-        }
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
     }
 
     /// What is asked for cannot be done in this process.
     pub(super) fn conflict(message: String) -> Self {
-        Self {
-            status: StatusCode::CONFLICT,
-            code: "CONFLICT",
-            message,
-        }
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message)
     }
 
     pub(super) fn not_found(message: String) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            code: "NOT_FOUND",
-            message,
-        }
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
     /// What axum itself refuses: a path or query that it cannot decode.
@@ -63,14 +83,15 @@ impl Failure {
     }
 
     pub(super) async fn wrong_method(method: Method, uri: Uri) -> Self {
-        Self {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            code: "METHOD_NOT_ALLOWED",
-            message: format!(
-                "{} does not take {method}; its `Allow` header says what it takes",
-                uri.path()
-            ),
-        }
+        let message = format!(
+            "{} does not take {method}; its `Allow` header says what it takes",
+            uri.path()
+        );
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            message,
+        )
     }
 }
 
@@ -79,18 +100,24 @@ impl From<db::Error> for Failure {
         if error.is_unavailable() {
             let message = "the database cannot be reached at present; try again".to_owned();
             tracing::warn!(%error, "a request failed");
-            return Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "SERVICE_UNAVAILABLE",
+            return Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SERVICE_UNAVAILABLE",
                 message,
-            };
+            );
         }
         tracing::error!(%error, "a request failed");
         let message = "the database refused a statement; the worker's log says why".to_owned();
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "DATABASE_ERROR", message)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let headers = refusal.headers();
         Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            code: "DATABASE_ERROR",
-            message,
+            headers,
+            ..Self::new(refusal.status(), refusal.code(), refusal.to_string())
         }
     }
 }
@@ -120,7 +147,7 @@ pub(super) async fn identify(
             request_id: id.to_str().ok().map(str::to_owned),
         };
         let allowed = response.headers_mut().remove(ALLOW);
-        response = (failure.status, Json(body)).into_response();
+        response = (failure.status, failure.headers, Json(body)).into_response();
         if let Some(allowed) = allowed {
             response.headers_mut().insert(ALLOW, allowed);
         }

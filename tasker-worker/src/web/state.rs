@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
 use tasker_shared::db::pool::Pool;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 pub struct State {
     /// The general pool.
     pub pool: Pool,
+    /// Lets callers in.
+    pub gate: Gate,
     /// The configuration in force; `worker.namespaces` and `worker.concurrency` are what the worker serves.
     pub loaded: Loaded,
     /// The handlers it has, sorted.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
+use tasker_shared::access::Caller;
 use tasker_shared::db;
 use tasker_shared::template::Template;
 use tasker_shared::wire::{
@@ -28,11 +29,13 @@ type Version = Path<(String, String, String)>;
 
 pub(super) async fn list(
     State(state): State<Arc<super::State>>,
+    Extension(caller): Extension<Caller>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<WorkerTemplateList>, Failure> {
     let listed = db::templates::list(&state.pool).await?;
     let wanted = |namespace: &str| {
         serves(&state, namespace)
+            && caller.allows(namespace)
             && filter
                 .namespace
                 .as_deref()

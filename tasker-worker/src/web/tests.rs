@@ -1,3 +1,4 @@
+mod access;
 mod telemetry;
 
 use std::time::Duration;
@@ -6,6 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
+use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Inputs};
 use tasker_shared::db;
@@ -30,12 +32,15 @@ fn state(url: &str, change: impl FnOnce(&mut Config)) -> State {
     })
     .unwrap();
     change(&mut loaded.config);
+    let pool = Target::parse(url, "test", patience).unwrap().pool(2);
+    let clock = Clock::default();
     State {
-        pool: Target::parse(url, "test", patience).unwrap().pool(2),
+        gate: Gate::new(&loaded.config.auth, pool.clone(), clock.clone()).unwrap(),
+        pool,
         loaded,
         callables: vec!["echo".to_owned(), "http".to_owned()],
         started_at: Utc::now() - TimeDelta::seconds(90),
-        clock: Clock::default(),
+        clock,
         progress: Arc::new(Progress::default()),
         channels: Vec::new(),
     }
