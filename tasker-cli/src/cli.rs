@@ -2,9 +2,9 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::Client;
+use crate::client::{Client, Credentials};
 use crate::commands::{
-    circuit, config, demo, demo_payments, dev, health, log_level, migrate, server, step, task,
+    circuit, config, demo, demo_payments, dev, health, key, log_level, migrate, server, step, task,
     template, worker,
 };
 use crate::failure::Failure;
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Server(server::Server),
     /// Run a worker with the built-in handlers
     Worker(worker::Worker),
+    /// Make, list and revoke the API keys that servers and workers accept
+    Key(key::Key),
     /// Apply the database's migrations, or only look whether any are pending
     Migrate(migrate::Migrate),
     /// See which outside services are in trouble, so that their steps wait
@@ -68,6 +70,8 @@ pub(crate) struct Remote {
         help_heading = "Server"
     )]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
     /// Print the answer's JSON and nothing else
     #[arg(long, help_heading = "Server")]
     pub(crate) json: bool,
@@ -76,7 +80,7 @@ pub(crate) struct Remote {
 impl Remote {
     /// The way to the server.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.url)
+        Client::new(&self.url, &self.credentials)
     }
 }
 
@@ -91,6 +95,7 @@ impl Cli {
             Command::Template(command) => command.run().await,
             Command::Server(command) => command.run().await,
             Command::Worker(command) => command.run().await,
+            Command::Key(command) => command.run().await,
             Command::Migrate(command) => command.run().await,
             Command::Circuit(command) => command.run().await,
             Command::Health(command) => command.run().await,
@@ -109,6 +114,7 @@ impl Cli {
             Command::Circuit(command) => command.wants_json(),
             Command::Health(command) => command.wants_json(),
             Command::LogLevel(command) => command.wants_json(),
+            Command::Key(command) => command.wants_json(),
             Command::Dev(_)
             | Command::Demo(_)
             | Command::Server(_)
@@ -145,6 +151,12 @@ mod tests {
             "tasker worker --listen 127.0.0.1:0 --concurrency 4 --namespace a b --namespace c",
             "tasker migrate",
             "tasker migrate --check",
+            "tasker key create --name ci --permission tasks:create tasks:read --namespace shop --expires 720h",
+            "tasker key list --json",
+            "tasker key revoke ci",
+            "tasker health --api-key x",
+            "tasker task list --token x",
+            "tasker demo --api-key x",
             "tasker task submit order --namespace shop --version 1.0.0 --context {} --key k \
              --priority -5 --in 5m --tag a --tag b --wait --json",
             "tasker task submit order --namespace shop --at 2025-01-02T03:04:05Z",
@@ -184,6 +196,10 @@ mod tests {
             "tasker task submit order --namespace shop --priority 101",
             "tasker task show not-a-uuid",
             "tasker dev --workers 0",
+            "tasker key create --name ci",
+            "tasker key create --name ci --permission tasks:fly",
+            "tasker key create --permission tasks:read",
+            "tasker health --api-key x --token y",
             "tasker dev --reset --database-url postgres://localhost/tasker",
             "tasker template check",
             "tasker task pause 0199c3e0-ccdb-7581-87ab-3f67dae00000",

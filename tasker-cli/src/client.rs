@@ -1,5 +1,6 @@
 //! The way to the REST API: addresses, bodies and answers, nothing about what they mean.
 
+mod credentials;
 mod events;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 
+pub(crate) use credentials::Credentials;
 pub(crate) use events::Events;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,8 +41,8 @@ pub(crate) enum Media {
 }
 
 impl Client {
-    /// The API at `url`. Nothing is sent yet.
-    pub(crate) fn new(url: &str) -> Result<Client, Failure> {
+    /// The API at `url`, asked with these credentials. Nothing is sent yet.
+    pub(crate) fn new(url: &str, credentials: &Credentials) -> Result<Client, Failure> {
         let parsed = reqwest::Url::parse(url)
             .ok()
             .filter(|parsed| matches!(parsed.scheme(), "http" | "https") && parsed.has_host())
@@ -53,6 +55,9 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("tasker/", env!("CARGO_PKG_VERSION")))
+            .default_headers(credentials.headers()?)
+            // Credentials go to whom they were meant for; servers redirect nobody.
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT);
         if is_loopback(&parsed) {
             http = http.no_proxy();
@@ -188,17 +193,18 @@ mod tests {
 
     #[test]
     fn an_address_needs_scheme_and_host() {
+        let nobody = Credentials::default();
         for url in [
             "http://127.0.0.1:8080",
             "https://tasker.example/",
             "http://[::1]:1",
         ] {
-            assert!(Client::new(url).is_ok(), "{url}");
+            assert!(Client::new(url, &nobody).is_ok(), "{url}");
         }
         for url in ["127.0.0.1:8080", "ftp://x", "http://", ""] {
-            assert_eq!(Client::new(url).unwrap_err().status(), 2, "{url:?}");
+            assert_eq!(Client::new(url, &nobody).unwrap_err().status(), 2, "{url:?}");
         }
-        let client = Client::new("http://127.0.0.1:8080/").unwrap();
+        let client = Client::new("http://127.0.0.1:8080/", &nobody).unwrap();
         assert_eq!(client.url(), "http://127.0.0.1:8080");
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod demo_payments;
 pub(crate) mod dev;
 pub(crate) mod health;
+pub(crate) mod key;
 pub(crate) mod log_level;
 pub(crate) mod migrate;
 pub(crate) mod server;

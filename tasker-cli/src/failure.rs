@@ -98,6 +98,8 @@ impl Failure {
             };
             (format!("{text} (HTTP {status})"), Vec::new())
         };
+        let mut details = details;
+        details.extend(remedy(status).map(str::to_owned));
         Failure::Refused {
             status,
             message,
@@ -126,6 +128,21 @@ impl Failure {
             source = cause.source();
         }
         text
+    }
+}
+
+/// What to do where credentials were not enough.
+fn remedy(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some(
+            "give a key with --api-key or TASKER_API_KEY, or a token with --token or TASKER_TOKEN; \
+             `tasker key create` makes keys",
+        ),
+        StatusCode::FORBIDDEN => Some(
+            "use credentials that permit it: `tasker key list` shows what keys do, `tasker key create --permission …` \
+             makes one",
+        ),
+        _ => None,
     }
 }
 
@@ -189,6 +206,22 @@ mod tests {
         assert_eq!(
             failure.explained(),
             "there is no level \"loud\" (BAD_REQUEST)"
+        );
+    }
+
+    #[test]
+    fn credentials_that_are_not_enough_come_with_what_to_do() {
+        let body = r#"{"error":{"code":"FORBIDDEN","message":"this needs the permission dlq:read",
+            "details":{"permission":"dlq:read"}}}"#;
+        let told = Failure::refused(StatusCode::FORBIDDEN, body.to_owned()).explained();
+        assert!(
+            told.contains("dlq:read (FORBIDDEN)") && told.contains("--permission"),
+            "{told}"
+        );
+        let told = Failure::refused(StatusCode::UNAUTHORIZED, String::new()).explained();
+        assert!(
+            told.contains("TASKER_API_KEY") && told.contains("TASKER_TOKEN"),
+            "{told}"
         );
     }
 

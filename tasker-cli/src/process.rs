@@ -32,17 +32,6 @@ pub(crate) fn log(config: &Config) -> Result<(), Failure> {
         .map_err(|source| Failure::setup("cannot set up logging", source))
 }
 
-/// Refuses an address that others can reach while nobody is asked who they are.
-pub(crate) fn check_exposure(address: SocketAddr, allow_anonymous: bool) -> Result<(), Failure> {
-    if address.ip().is_loopback() || allow_anonymous {
-        return Ok(());
-    }
-    Err(Failure::Usage(format!(
-        "{address} can be reached from other machines: switch authentication on, or let everybody in with \
-         --allow-anonymous"
-    )))
-}
-
 /// The database to work on, reached directly where a pooler stands before it.
 pub(crate) fn migration_target(config: &Config) -> Result<Target, Failure> {
     let database = &config.database;
@@ -178,28 +167,6 @@ async fn end_of_input() {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_others_can_reach_needs_a_word() {
-        let cases = [
-            ("127.0.0.1:8080", false, true),
-            ("127.9.9.9:0", false, true),
-            ("[::1]:8080", false, true),
-            ("0.0.0.0:8080", false, false),
-            ("[::]:8080", false, false),
-            ("10.0.0.7:8080", false, false),
-            ("0.0.0.0:8080", true, true),
-        ];
-        for (address, allow_anonymous, allowed) in cases {
-            let checked = check_exposure(address.parse().unwrap(), allow_anonymous);
-            assert_eq!(checked.is_ok(), allowed, "{address}");
-            if let Err(failure) = checked {
-                assert_eq!(failure.status(), 2);
-                let text = failure.to_string();
-                assert!(text.contains("authentication") && text.contains("--allow-anonymous"));
-            }
-        }
-    }
 
     #[test]
     fn the_address_file_holds_the_address() {

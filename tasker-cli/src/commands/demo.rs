@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{print, print_line, task, task_show, template};
-use crate::client::Client;
+use crate::client::{Client, Credentials};
 use crate::failure::Failure;
 use crate::follow::show::{self, Manner};
 use crate::follow::{Follow, Picture};
@@ -37,6 +37,8 @@ pub(crate) struct Demo {
         value_name = "URL"
     )]
     url: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Directory that the order's handlers work in
     #[arg(long, default_value = ".tasker/demo", value_name = "DIR")]
     dir: PathBuf,
@@ -44,7 +46,7 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let client = Client::new(&self.url)?;
+        let client = Client::new(&self.url, &self.credentials)?;
         client.get("/health/ready", &[]).await?;
         let directory = std::path::absolute(&self.dir).map_err(|source| {
             Failure::setup(format!("cannot use {}", self.dir.display()), source)

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tasker_shared::access::check_exposure;
 use tasker_shared::config::{Argument, Loaded};
 
 use crate::failure::Failure;
 use crate::process::{self, Ending};
+
+/// The key that says what the flag does.
+const ALLOW_ANONYMOUS: &str = "server.allow_anonymous";
 
 #[derive(Debug, Args)]
 #[command(after_help = "The database is DATABASE_URL, or `database.url` of the configuration.")]
@@ -31,7 +35,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let loaded = self.configuration()?;
-        process::check_exposure(loaded.config.server.listen, self.allow_anonymous)?;
+        let server = &loaded.config.server;
+        let auth = loaded.config.auth.enabled;
+        check_exposure(server.listen, auth, server.allow_anonymous, ALLOW_ANONYMOUS)
+            .map_err(|exposed| Failure::Usage(exposed.to_string()))?;
         process::migration_target(&loaded.config)?;
         process::log(&loaded.config)?;
         let ending = Ending::listen(self.exit_with_parent)?;
@@ -62,6 +69,9 @@ impl Server {
         if let Some(templates) = &self.templates {
             let templates = templates.display().to_string();
             arguments.push(Argument::new("--templates", "server.templates", &templates));
+        }
+        if self.allow_anonymous {
+            arguments.push(Argument::new("--allow-anonymous", ALLOW_ANONYMOUS, "true"));
         }
         process::configuration(&arguments)
     }

@@ -2,10 +2,14 @@
 //! to end.
 
 use clap::Args;
+use tasker_shared::access::check_exposure;
 use tasker_shared::config::{Argument, Loaded};
 
 use crate::failure::Failure;
 use crate::process::{self, Ending};
+
+/// The key that says what the flag does.
+const ALLOW_ANONYMOUS: &str = "worker.allow_anonymous";
 
 #[derive(Debug, Args)]
 #[command(after_help = "The database is DATABASE_URL, or `database.url` of the configuration.")]
@@ -34,7 +38,9 @@ impl Worker {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let loaded = self.configuration()?;
         let worker = &loaded.config.worker;
-        process::check_exposure(worker.listen, self.allow_anonymous)?;
+        let auth = loaded.config.auth.enabled;
+        check_exposure(worker.listen, auth, worker.allow_anonymous, ALLOW_ANONYMOUS)
+            .map_err(|exposed| Failure::Usage(exposed.to_string()))?;
         process::migration_target(&loaded.config)?;
         process::log(&loaded.config)?;
         let ending = Ending::listen(self.exit_with_parent)?;
@@ -77,6 +83,9 @@ impl Worker {
                 "worker.namespaces",
                 &namespaces,
             ));
+        }
+        if self.allow_anonymous {
+            arguments.push(Argument::new("--allow-anonymous", ALLOW_ANONYMOUS, "true"));
         }
         process::configuration(&arguments)
     }
