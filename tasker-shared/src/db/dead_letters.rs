@@ -99,19 +99,19 @@ statements! {
          SELECT n.gone, m.entry, m.task_uuid, m.namespace, m.reason FROM (SELECT count(*) AS gone FROM gone) n LEFT JOIN made m ON m.fresh");
     ADD, "add_dead_letter" =
         concat!("INSERT INTO tasker.dead_letters (task_uuid, template_id, namespace, name, reason, original_state, buried_at, updated_at, notes, metadata, snapshot)
-         SELECT d.task_uuid, d.template_id, p.namespace, p.name, 6, d.state, now(), now(), $2, CASE WHEN $3::text IS NOT NULL THEN json_build_object('added_by', $3::text) END, ",
+         SELECT d.task_uuid, d.template_id, p.namespace, p.name, 6, d.state, now(), now(), $2::text, CASE WHEN $3::text IS NOT NULL THEN json_build_object('added_by', $3::text) END, ",
                 snapshot!("$4", "$5", "$6"), "
            FROM tasker.tasks d JOIN tasker.templates p USING (template_id) WHERE d.task_uuid = $1
          ON CONFLICT (task_uuid) WHERE resolution = 0 DO NOTHING
          RETURNING ", columns!());
     RESOLVE, "resolve_dead_letter" =
         "UPDATE tasker.dead_letters
-            SET resolution = $2, resolved_at = now(), updated_at = now(), resolved_by = coalesce($3, resolved_by), notes = nullif(concat_ws(E'\n', notes, $4), '')
+            SET resolution = $2, resolved_at = now(), updated_at = now(), resolved_by = coalesce($3::text, resolved_by), notes = nullif(concat_ws(E'\n', notes, $4::text), '')
           WHERE task_uuid = $1 AND resolution = 0";
     PENDING, "find_pending_dead_letter" = "SELECT entry FROM tasker.dead_letters WHERE task_uuid = $1 AND resolution = 0 FOR UPDATE";
     UPDATE, "update_dead_letter" =
         concat!("UPDATE tasker.dead_letters
-            SET resolution = coalesce($2, resolution), updated_at = now(), notes = coalesce($3, notes), resolved_by = coalesce($4, resolved_by),
+            SET resolution = coalesce($2::int2, resolution), updated_at = now(), notes = coalesce($3::text, notes), resolved_by = coalesce($4::text, resolved_by),
                 metadata = coalesce($5::json, metadata),
                 resolved_at = CASE WHEN $2::int2 IS NULL OR $2 = resolution THEN resolved_at WHEN $2 = 0 THEN NULL ELSE now() END
           WHERE entry = $1

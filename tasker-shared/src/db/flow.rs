@@ -3,9 +3,12 @@
 
 mod applying;
 mod cases;
+mod dead;
+mod differential;
 mod facts;
 mod gauges;
 mod measured;
+mod stale;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::db::advance;
+use crate::db::dead_letters::{self, Buried};
 use crate::db::effects::Effects;
 use crate::plan::advance::{Advance, plan};
 
@@ -24,7 +25,21 @@ impl World {
         let find = |m: &Message| routes.get(&(m.template_id, m.priority));
         let plan = plan(messages, &self.rules, find, || 0.5);
         let effects = advance::apply(&mut self.connection, self.server, &plan, true).await;
+        self.bury(&plan.burials).await;
         (plan, effects.unwrap())
+    }
+
+    /// Makes dead letters of the tasks of messages.
+    pub(super) async fn bury(&mut self, messages: &[Message]) -> Vec<Buried> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let judged: Vec<(&Message, bool)> = messages.iter().map(|m| (m, true)).collect();
+        let connection = &mut self.connection;
+        let mut transaction = Transaction::begin(connection, "test").await.unwrap();
+        let buried = dead_letters::bury(&mut transaction, self.server, &judged).await;
+        transaction.commit().await.unwrap();
+        buried.unwrap()
     }
 
     /// Applies every message until there are none; returns how many passes that took.
