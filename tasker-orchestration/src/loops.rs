@@ -4,6 +4,7 @@
 
 pub mod delayed;
 pub mod gauges;
+pub mod pulse;
 pub mod rescue;
 pub mod shards;
 pub mod staleness;

@@ -1,55 +1,43 @@
-//! The orchestration server: its connections, its loops and its API, from start to stop.
+//! The orchestration server: its address, what it answers while it starts, its work, and its end.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
+use axum::ServiceExt;
+use axum::extract::Request;
 use tasker_shared::access::{self, Gate};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
-use tasker_shared::config::{Config, Loaded};
+use tasker_shared::config::Loaded;
 use tasker_shared::db;
-use tasker_shared::db::pool::{BadUrl, Pinned, Target};
-use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
+use tasker_shared::db::pool::BadUrl;
 use tasker_shared::metrics::Process;
-use tasker_shared::plan::advance::Rules;
+use tasker_shared::resilience::front::Front;
 use tasker_shared::telemetry::{self, Telemetry};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::lifecycle::Progress;
-use crate::lifecycle::admission::Schemas;
-use crate::lifecycle::control::Controls;
 use crate::lifecycle::registry::{ApplyError, Templates};
-use crate::lifecycle::result_processor::ResultProcessor;
-use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
-use crate::loops::delayed::Timer;
-use crate::loops::gauges;
-use crate::loops::rescue::Rescue;
-use crate::loops::shards::Owner;
-use crate::loops::staleness::Watcher;
-use crate::loops::unroutable::GivingUp;
-use crate::loops::upkeep::Upkeep;
 use crate::web;
 
+mod assembly;
 mod directory;
 mod targets;
 
+use assembly::{Assembled, Identity};
 use targets::Targets;
-
-/// Topics that a server is woken for.
-const TOPICS: &[Topic] = &[Topic::Results, Topic::Requests, Topic::Controls];
-/// Children told of one step's end at once, and roots of a task enqueued with it: large enough that most
-/// fan-outs are one go, small enough that no transaction is long.
-const SLICE: usize = 1_000;
 
 /// How long telemetry may take to leave when the server has stopped.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long a database that is not there is waited for before a server gives up starting, and how often it is looked for.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -93,42 +81,48 @@ fn faults(error: &ApplyError) -> String {
     }
 }
 
-/// A server that has started: it answers and works from `run_until` on.
+impl Error {
+    /// Whether it may be gone when the database is there.
+    fn is_for_want_of_database(&self) -> bool {
+        match self {
+            Error::Migrate(db::migrate::Error::Unreachable(_)) => true,
+            Error::Prepare(error) | Error::ApplyTemplate { source: ApplyError::Database(error), .. } => {
+                error.is_unavailable()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A server that holds its address: it answers from `run_until` on, and works once it has started.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     listener: TcpListener,
-    state: web::State,
-    loops: Loops,
-    shutdown_timeout: Duration,
-    telemetry: Telemetry,
-}
-
-#[derive(Debug)]
-struct Loops {
-    owner: Owner,
-    results: ResultProcessor,
-    outbox: Outbox,
-    timer: Timer,
-    rescue: Rescue,
-    watcher: Watcher,
-    giving_up: Option<GivingUp>,
-    upkeep: Upkeep,
-    gauges: gauges::Reader,
-    stores: task_initializer::Workers,
-    listen: Option<(Target, Wakes)>,
-}
-
-/// Which server this is, and what tells of it.
-#[derive(Debug)]
-struct Identity {
+    loaded: Loaded,
+    migrate: bool,
+    targets: Targets,
+    gate: Gate,
+    clock: Clock,
     server: Uuid,
     telemetry: Telemetry,
 }
 
+/// What a server serves.
+#[derive(Debug)]
+struct Serving {
+    front: Front<axum::Router>,
+    /// Ends it.
+    stop: CancellationToken,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
 impl Server {
-    /// Connects, migrates where `migrate` says so, stores the templates of the configured directory and
-    /// binds the address.
+    /// Binds the address. Where `migrate` says so, pending migrations are applied before anything else; that, and
+    /// storing the templates of the configured directory, is for `run_until`.
+    ///
+    /// # Errors
+    /// What is configured cannot be used, or the address cannot be had.
     pub async fn start(loaded: Loaded, migrate: bool) -> Result<Server, Error> {
         let config = &loaded.config;
         access::check_exposure(
@@ -138,6 +132,13 @@ impl Server {
             "server.allow_anonymous",
         )?;
         let targets = Targets::of(config)?;
+        let clock = Clock::of_process();
+        let gate = Gate::new(&config.auth, targets.pool.clone(), clock.clone())?;
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr().map_err(Error::Serve)?;
         let server = Uuid::now_v7();
         let telemetry = telemetry::start(
             &config.telemetry,
@@ -145,155 +146,15 @@ impl Server {
             server,
             &loaded.environment,
         )?;
-        if migrate {
-            db::migrate::run(&targets.direct).await?;
-        }
-        let limit = i64::try_from(config.limits.max_context_bytes).unwrap_or(i64::MAX);
-        db::upkeep::set_setting(&targets.pool, "limits.max_context_bytes", limit).await?;
-        let blueprints = Blueprints::new(targets.pool.clone(), &loaded.environment);
-        let templates = Templates::new(
-            targets.target.clone(),
-            targets.pool.clone(),
-            config.limits.max_steps_per_task,
-            blueprints.clone(),
-        );
-        if let Some(directory) = &config.server.templates {
-            directory::apply(&templates, directory).await?;
-        }
-        let address = config.server.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
-        let identity = Identity { server, telemetry };
-        Server::assemble(loaded, identity, targets, blueprints, templates, listener)
-    }
-
-    fn assemble(
-        loaded: Loaded,
-        Identity { server, telemetry }: Identity,
-        targets: Targets,
-        blueprints: Blueprints,
-        templates: Templates,
-        listener: TcpListener,
-    ) -> Result<Server, Error> {
-        let config = loaded.config.clone();
-        let address = listener.local_addr().map_err(Error::Serve)?;
-        let (clock, wakes) = (Clock::of_process(), Wakes::default());
-        let (owned, shards) = watch::channel(Vec::new());
-        let interval = Duration::from_millis(config.server.poll_interval_ms);
-        let progress: Arc<Progress> = Arc::default();
-        let delayed: Arc<Notify> = Arc::default();
-        let admission = Admission {
-            templates: templates.clone(),
-            schemas: Schemas::default(),
-            clock: clock.clone(),
-            max_context_bytes: config.limits.max_context_bytes,
-            sample_rate: config.telemetry.sample_rate,
-            roots_at_once: SLICE,
-        };
-        let (initializer, stores) = TaskInitializer::new(
-            admission.clone(),
-            &targets.target,
-            &blueprints,
-            config.channels.submissions,
-            config.server.submit_connections as usize,
-        );
-        let results = ResultProcessor {
-            server,
-            connection: Pinned::new(targets.target.batches()),
-            blueprints: blueprints.clone(),
-            shards: shards.clone(),
-            rules: rules(&config),
-            batch: config.server.advance_batch as usize,
-            wakes: wakes.clone(),
-            patience: Patience::new(interval),
-            delayed: Arc::clone(&delayed),
-            progress: Arc::clone(&progress),
-            cursors: HashMap::new(),
-            throttle: Throttle::new(Instant::now()),
-        };
-        let pool = targets.pool.clone();
-        let loops = Loops {
-            owner: Owner {
-                pool: pool.clone(),
-                server,
-                name: format!("{}@{address}", std::process::id()),
-                owned,
-            },
-            results,
-            outbox: Outbox {
-                connection: Pinned::new(targets.target.acceptance()),
-                blueprints: blueprints.clone(),
-                admission,
-                wakes: wakes.clone(),
-                patience: Patience::new(interval),
-            },
-            timer: Timer {
-                pool: pool.clone(),
-                shards: shards.clone(),
-                delayed,
-                wakes: wakes.clone(),
-                interval,
-            },
-            rescue: Rescue {
-                pool: pool.clone(),
-                shards: shards.clone(),
-            },
-            watcher: Watcher {
-                server,
-                connection: Pinned::new(targets.target.batches()),
-                blueprints: blueprints.clone(),
-                shards: shards.clone(),
-                wakes: wakes.clone(),
-            },
-            giving_up: config
-                .dead_letters
-                .unroutable_after_seconds
-                .map(|seconds| GivingUp {
-                    pool: pool.clone(),
-                    shards: shards.clone(),
-                    after_seconds: i64::from(seconds),
-                }),
-            upkeep: Upkeep {
-                pool: pool.clone(),
-                clock: clock.clone(),
-                shards: shards.clone(),
-            },
-            gauges: gauges::Reader {
-                connection: Pinned::new(targets.target.batches()),
-                shards: shards.clone(),
-            },
-            stores,
-            listen: config
-                .database
-                .listen
-                .then(|| (targets.direct.clone(), wakes.clone())),
-        };
-        let controls = Controls::new(
-            pool.clone(),
-            wakes,
-            Duration::from_millis(config.server.control_timeout_ms),
-            config.limits.max_result_bytes,
-        );
-        let channels = vec![initializer.watch()];
         Ok(Server {
             address,
             listener,
-            state: web::State::new(web::Parts {
-                gate: Gate::new(&config.auth, pool.clone(), clock.clone())?,
-                pool,
-                loaded,
-                initializer,
-                controls,
-                templates,
-                blueprints,
-                clock,
-                progress,
-                shards,
-                channels,
-            }),
-            loops,
-            shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
+            loaded,
+            migrate,
+            targets,
+            gate,
+            clock,
+            server,
             telemetry,
         })
     }
@@ -303,71 +164,165 @@ impl Server {
         self.address
     }
 
-    /// Answers and works until `shutdown`; then takes no more requests, ends what runs, and hands its shards
-    /// over.
+    /// Says how it is from the first moment, starts, and answers and works until `shutdown`; then takes no more
+    /// requests, ends what runs, and hands its shards over.
+    ///
+    /// # Errors
+    /// The database cannot be prepared, or is not there within a minute; a template of the directory cannot be
+    /// stored; the address cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let (working, serving) = (CancellationToken::new(), CancellationToken::new());
-        let loops = TaskTracker::new();
-        loops.spawn(self.loops.owner.run(working.clone()));
-        loops.spawn(self.loops.results.run(working.clone()));
-        loops.spawn(self.loops.outbox.run(working.clone()));
-        loops.spawn(self.loops.timer.run(working.clone()));
-        loops.spawn(self.loops.rescue.run(working.clone()));
-        loops.spawn(self.loops.watcher.run(working.clone()));
-        if let Some(giving_up) = self.loops.giving_up {
-            loops.spawn(giving_up.run(working.clone()));
-        }
-        loops.spawn(self.loops.upkeep.run(working.clone()));
-        if tasker_shared::metrics::is_on() {
-            loops.spawn(self.loops.gauges.run(working.clone()));
-        }
-        if let Some((target, wakes)) = self.loops.listen {
-            loops.spawn(wake::listen(target, TOPICS, wakes, |_| {}, working.clone()));
-        }
-        let stores = tokio::spawn(self.loops.stores.run());
-        let health = self.state.health().clone();
-        let stop_serving = serving.clone();
-        let router = web::router(self.state, serving.clone())
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(self.listener, router)
-            .with_graceful_shutdown(async move { stop_serving.cancelled().await });
-        let serve = tokio::spawn(serve.into_future());
+        let mut shutdown = pin!(shutdown);
+        let (doing, told) = watch::channel("it has just begun");
+        let starting = web::Starting {
+            loaded: self.loaded.clone(),
+            clock: self.clock.clone(),
+            doing: told,
+        };
+        let serving = Serving::begin(self.listener, web::starting(starting));
         tracing::info!(address = %self.address, "listening");
-
-        shutdown.await;
-        tracing::info!("stopping");
-        health.stopping();
-        serving.cancel();
-        // What was accepted is stored before the loops stop: the stores end with the last request.
-        let served = tokio::time::timeout(self.shutdown_timeout, async {
-            let served = serve.await;
-            let _ = stores.await;
-            served
-        })
-        .await;
-        working.cancel();
-        loops.close();
-        if tokio::time::timeout(self.shutdown_timeout, loops.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                "loops did not stop in time; what they did is taken up by the next server"
-            );
-        }
+        let prepared = tokio::select! {
+            prepared = prepare(&self.loaded, &self.targets, self.migrate, &doing) => prepared.map(Some),
+            () = &mut shutdown => Ok(None),
+        };
+        let worked = match prepared {
+            Ok(Some((blueprints, templates))) => {
+                let identity = Identity {
+                    server: self.server,
+                    address: self.address,
+                    clock: self.clock,
+                };
+                let assembled = Assembled::new(
+                    self.loaded,
+                    &identity,
+                    self.targets,
+                    self.gate,
+                    blueprints,
+                    templates,
+                );
+                work(assembled, serving, shutdown).await
+            }
+            Ok(None) => serving.end().await,
+            Err(error) => Err(error),
+        };
         tracing::info!("stopped");
         self.telemetry.shutdown(FLUSH).await;
-        match served {
-            Ok(Ok(served)) => served.map_err(Error::Serve),
-            _ => Ok(()),
+        worked
+    }
+}
+
+/// Works until `shutdown`. Where a loop dies before that, the others end, so that other servers take over what this one
+/// owns, and it says that it needs a new start.
+async fn work(
+    Assembled {
+        state,
+        loops,
+        vitals,
+        shutdown_timeout,
+    }: Assembled,
+    serving: Serving,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let mut shutdown = pin!(shutdown);
+    let working = CancellationToken::new();
+    let (loops, stores) = loops.spawn(&vitals, &working, &serving.stop);
+    let health = state.health().clone();
+    serving.front.start(web::router(state, serving.stop.clone()));
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = vitals.died() => {
+            working.cancel();
+            shutdown.await;
+        }
+    }
+    tracing::info!("stopping");
+    health.stopping();
+    // What was accepted is stored before the loops stop: the stores end with the last request.
+    let served = tokio::time::timeout(shutdown_timeout, async {
+        let served = serving.end().await;
+        let _ = stores.await;
+        served
+    })
+    .await;
+    working.cancel();
+    if tokio::time::timeout(shutdown_timeout, loops.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("loops did not stop in time; what they did is taken up by the next server");
+    }
+    served.unwrap_or(Ok(()))
+}
+
+impl Serving {
+    fn begin(listener: TcpListener, starting: axum::Router) -> Serving {
+        let front = Front::new(starting);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let service =
+            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(front.clone());
+        let serve = axum::serve(listener, service)
+            .with_graceful_shutdown(async move { stopped.cancelled().await });
+        Serving {
+            front,
+            stop,
+            task: tokio::spawn(serve.into_future()),
+        }
+    }
+
+    /// Takes no more requests, and ends when those that run have.
+    async fn end(self) -> Result<(), Error> {
+        self.stop.cancel();
+        drop(self.front);
+        match self.task.await {
+            Ok(served) => served.map_err(Error::Serve),
+            Err(_) => Ok(()),
         }
     }
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules {
-        slice: SLICE,
-        children: 2 * SLICE,
-        max_lost: i32::try_from(config.limits.max_lost_leases).unwrap_or(i32::MAX),
+/// Prepares the database. One that is not there yet is waited for.
+async fn prepare(
+    loaded: &Loaded,
+    targets: &Targets,
+    migrate: bool,
+    doing: &watch::Sender<&'static str>,
+) -> Result<(Blueprints, Templates), Error> {
+    let until = Instant::now() + DATABASE_PATIENCE;
+    loop {
+        match try_prepare(loaded, targets, migrate, doing).await {
+            Err(error) if error.is_for_want_of_database() && Instant::now() < until => {
+                tracing::warn!(%error, "the database cannot be reached yet");
+                doing.send_replace("waiting for the database");
+                tokio::time::sleep(DATABASE_PAUSE).await;
+            }
+            done => return done,
+        }
     }
+}
+
+async fn try_prepare(
+    loaded: &Loaded,
+    targets: &Targets,
+    migrate: bool,
+    doing: &watch::Sender<&'static str>,
+) -> Result<(Blueprints, Templates), Error> {
+    let config = &loaded.config;
+    if migrate {
+        doing.send_replace("migrating the database");
+        db::migrate::run(&targets.direct).await?;
+    }
+    doing.send_replace("storing its templates");
+    let limit = i64::try_from(config.limits.max_context_bytes).unwrap_or(i64::MAX);
+    db::upkeep::set_setting(&targets.pool, "limits.max_context_bytes", limit).await?;
+    let blueprints = Blueprints::new(targets.pool.clone(), &loaded.environment);
+    let templates = Templates::new(
+        targets.target.clone(),
+        targets.pool.clone(),
+        config.limits.max_steps_per_task,
+        blueprints.clone(),
+    );
+    if let Some(directory) = &config.server.templates {
+        directory::apply(&templates, directory).await?;
+    }
+    Ok((blueprints, templates))
 }

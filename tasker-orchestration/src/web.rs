@@ -2,6 +2,7 @@
 //! stored. Handlers translate; what is decided, is decided in `lifecycle`.
 
 mod access;
+mod breaker;
 mod circuits;
 mod config;
 mod error;
@@ -12,6 +13,7 @@ mod log_level;
 mod metrics;
 mod openapi;
 mod served;
+mod starting;
 mod step_audit;
 mod steps;
 mod task_batch;
@@ -25,6 +27,7 @@ mod templates;
 mod view;
 
 pub use health::{Health, OperationalState};
+pub use starting::{Starting, router as starting};
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -35,7 +38,7 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
 use tasker_shared::db::pool::Pool;
-use tasker_shared::resilience::channel::Watch;
+use tasker_shared::resilience::vitals::Vitals;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -43,10 +46,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::Breakers;
 use crate::lifecycle::Progress;
 use crate::lifecycle::control::Controls;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::task_initializer::TaskInitializer;
+use crate::loops::pulse::Answering;
 
 /// A pass may be this many intervals away, and no less than `LEAST_PATIENCE`, before it is late.
 const INTERVALS: u32 = 20;
@@ -68,8 +73,11 @@ pub struct Parts {
     pub progress: Arc<Progress>,
     /// The shards that this server owns now.
     pub shards: watch::Receiver<Vec<i16>>,
-    /// The channels of the process.
-    pub channels: Vec<Watch>,
+    pub breakers: Breakers,
+    /// Of the loops.
+    pub vitals: Vitals,
+    /// Whether the database does.
+    pub answering: Arc<Answering>,
 }
 
 /// The API before it is served.
@@ -84,7 +92,13 @@ impl State {
     pub fn new(parts: Parts) -> State {
         let interval = Duration::from_millis(parts.loaded.config.server.poll_interval_ms);
         let longest = (interval * INTERVALS).max(LEAST_PATIENCE);
-        let health = Health::new(parts.progress.clone(), parts.shards.clone(), longest);
+        let health = Health::new(
+            parts.progress.clone(),
+            parts.shards.clone(),
+            parts.vitals.clone(),
+            parts.answering.clone(),
+            longest,
+        );
         State { parts, health }
     }
 
@@ -138,6 +152,7 @@ pub fn router(state: State, closing: CancellationToken) -> axum::Router {
         closing,
     }));
     let (router, api) = routes().split_for_parts();
+    let api = openapi::completed(api);
     let router = router
         .merge(SwaggerUi::new("/api-docs/ui").url("/api-docs/openapi.json", api))
         .fallback(error::no_such_path)
@@ -147,7 +162,7 @@ pub fn router(state: State, closing: CancellationToken) -> axum::Router {
 
 /// The description of the API that `/api-docs/openapi.json` serves.
 pub fn description() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+    openapi::completed(routes().split_for_parts().1)
 }
 
 fn routes() -> OpenApiRouter<App> {

@@ -10,6 +10,7 @@ pub mod controls;
 pub mod dead_letter_views;
 pub mod dead_letters;
 pub mod delayed;
+pub mod doctor;
 mod door;
 pub mod effects;
 pub mod gauges;
@@ -51,6 +52,7 @@ fn all_statements() -> Vec<&'static Statement> {
         dead_letter_views::STATEMENTS,
         dead_letters::STATEMENTS,
         delayed::STATEMENTS,
+        doctor::STATEMENTS,
         gauges::STATEMENTS,
         lanes::STATEMENTS,
         measure::STATEMENTS,

@@ -1,7 +1,8 @@
 //! What keeps a process within its means and from asking in vain: channels that are bounded, named and measured,
-//! circuit breakers, and knowing that its loops run.
+//! circuit breakers, knowing that its loops run, and answering while it starts.
 
 pub mod breaker;
 pub mod channel;
 mod circuit;
+pub mod front;
 pub mod vitals;

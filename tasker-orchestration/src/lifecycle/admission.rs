@@ -2,7 +2,6 @@
 //! limits and the template's `input_schema`; stores nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jsonschema::Validator;
 use moka::sync::Cache;
@@ -10,6 +9,8 @@ use tasker_shared::plan::Blueprint;
 use tasker_shared::template;
 use tasker_shared::wire::TaskRequest;
 use uuid::Uuid;
+
+use super::pressure::Busy;
 
 /// Input errors reported for one context.
 const MOST_ERRORS: usize = 20;
@@ -25,7 +26,7 @@ pub struct InputError {
 }
 
 /// Why a request does not become a task.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     #[error("{pointer}: {message}")]
     InvalidRequest { pointer: String, message: String },
@@ -46,8 +47,8 @@ pub enum Refusal {
     },
     #[error("the idempotency key was used before for a different request")]
     IdempotencyMismatch,
-    #[error("too many requests are waiting; try again in {} ms", retry_after.as_millis())]
-    Busy { retry_after: Duration },
+    #[error(transparent)]
+    Busy(#[from] Busy),
     #[error("the database is not available; nothing was stored")]
     Unavailable,
     #[error("the database failed while storing the task; use an idempotency key and try again")]

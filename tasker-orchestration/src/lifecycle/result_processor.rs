@@ -9,6 +9,8 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
 use tasker_shared::db::advance::{self, Received};
+use tasker_shared::db::upkeep;
+use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::wake::{Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::{Rules, plan};
@@ -45,17 +47,31 @@ pub struct ResultProcessor {
     /// How far each shard has been worked off.
     pub cursors: HashMap<i16, Cursor>,
     pub throttle: Throttle,
+    pub breaker: Breaker,
 }
 
 impl ResultProcessor {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match self.pass().await {
+            self.progress.came_round();
+            if let Err(open) = self.breaker.admit() {
+                tokio::select! {
+                    () = tokio::time::sleep(open.retry_after) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            let passed = self.pass().await;
+            match db::tell(&self.breaker, passed) {
+                // The next one shows whether the database is back for good.
+                Ok(0) if !self.breaker.is_closed() => {}
                 Ok(0) => {
-                    let patience = self.patience.wait();
+                    let patience = self.patience.wait(self.wakes.hears());
                     tokio::select! {
                         _ = self.wakes.wait(Topic::Results, patience) => {}
+                        // What waits for the owner of a shard has been told before there was one.
+                        _ = self.shards.changed() => {}
                         () = stop.cancelled() => {}
                     }
                 }
@@ -121,6 +137,11 @@ impl ResultProcessor {
         let shards = self.shards.borrow_and_update().clone();
         self.cursors.retain(|shard, _| shards.contains(shard));
         if shards.is_empty() {
+            if !self.breaker.is_closed() {
+                // Nothing to read, but whether it could be has to come out.
+                let result = upkeep::ping(self.connection.get().await?).await;
+                self.connection.check(result)?;
+            }
             return Ok(Vec::new());
         }
         let behind: Vec<(i16, i64)> = shards

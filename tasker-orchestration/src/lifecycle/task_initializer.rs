@@ -2,13 +2,12 @@
 //! a batch is whatever waits when the last one is done, so a lone request is never held up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::{Pinned, Target};
 use tasker_shared::plan::Blueprint;
-use tasker_shared::resilience::channel::{self, Refused, Watch};
+use tasker_shared::resilience::channel::{self, Refused};
 use tasker_shared::telemetry::trace::TraceContext;
 use tasker_shared::wire::TaskRequest;
 use tokio::sync::oneshot;
@@ -17,6 +16,7 @@ use uuid::Uuid;
 use self::admit::Admitted;
 use self::note::Arrival;
 use super::admission::Refusal;
+use super::pressure::Pressure;
 
 mod admit;
 mod digest;
@@ -51,6 +51,7 @@ pub struct Submitted {
 pub struct TaskInitializer {
     admission: Arc<Admission>,
     queue: channel::Sender<Waiting>,
+    pressure: Pressure,
 }
 
 /// Tasks of one caller, waiting to be stored.
@@ -73,10 +74,12 @@ impl TaskInitializer {
         admission: Admission,
         target: &Target,
         blueprints: &Blueprints,
+        pressure: Pressure,
         capacity: usize,
         connections: usize,
     ) -> (TaskInitializer, Workers) {
         let (queue, waiting) = channel::bounded("submissions", "task_initializer", capacity);
+        pressure.submissions(queue.watch());
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let stores = (0..connections.max(1))
             .map(|_| {
@@ -90,6 +93,7 @@ impl TaskInitializer {
         let initializer = TaskInitializer {
             admission: Arc::new(admission),
             queue,
+            pressure,
         };
         (initializer, Workers { stores })
     }
@@ -156,16 +160,14 @@ impl TaskInitializer {
             Ok(()) => answer
                 .await
                 .unwrap_or_else(|_| all(Refusal::OutcomeUnknown)),
-            Err(Refused::Full(_)) => all(Refusal::Busy {
-                retry_after: Duration::from_secs(1),
-            }),
+            Err(Refused::Full(_)) => all(self.pressure.crowded().into()),
             Err(Refused::Closed(_)) => all(Refusal::Unavailable),
         }
     }
 
-    /// How the queue of callers stands.
-    pub fn watch(&self) -> Watch {
-        self.queue.watch()
+    /// Whether more may be submitted now.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// What requests are judged by.

@@ -1,5 +1,5 @@
-//! Waking what is due: retries, and tasks with `run_at`. The timer is set to the earliest; the interval is
-//! for what other servers and users' transactions put in.
+//! Waking what is due: retries, and tasks with `run_at`. The timer is set to the earliest; what is put in
+//! meanwhile is told, by this process or a notification, and looked for by itself from time to time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use tasker_shared::db;
 use tasker_shared::db::delayed;
 use tasker_shared::db::pool::Pool;
-use tasker_shared::db::wake::{Topic, Wakes};
+use tasker_shared::db::wake::{Patience, Topic, Wakes};
+use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,42 +25,54 @@ pub struct Timer {
     /// Something was delayed by this process.
     pub delayed: Arc<Notify>,
     pub wakes: Wakes,
-    pub interval: Duration,
+    pub patience: Patience,
+    pub breaker: Breaker,
 }
 
 impl Timer {
     /// Works until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let pause = match self.pass().await {
-                Ok(pause) => pause,
-                Err(error) => {
-                    tracing::warn!(%error, "waking what is due failed; trying again");
-                    self.interval
-                }
+            let pause = match self.breaker.admit() {
+                Ok(()) => self.guarded_pass().await,
+                Err(open) => open.retry_after,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.delayed.notified() => {}
+                _ = self.wakes.wait(Topic::Delayed, pause) => {}
+                _ = self.shards.changed() => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
+    async fn guarded_pass(&mut self) -> Duration {
+        if self.shards.borrow_and_update().is_empty() {
+            self.breaker.let_go();
+            return self.patience.longest(self.wakes.hears());
+        }
+        db::tell(&self.breaker, self.pass().await).unwrap_or_else(|error| {
+            tracing::warn!(%error, "waking what is due failed; trying again");
+            self.patience.longest(false)
+        })
+    }
+
     /// Wakes what is due and returns how long to wait for the next.
     async fn pass(&self) -> db::Result<Duration> {
         let shards = self.shards.borrow().clone();
-        if shards.is_empty() {
-            return Ok(self.interval);
-        }
         let promoted = delayed::promote(&self.pool, &shards, MOST).await?;
-        if promoted > 0 {
+        if promoted.count > 0 {
             self.wakes.wake(Topic::Results);
         }
-        let next = delayed::next_due_ms(&self.pool, &shards).await?;
-        let pause = next.map_or(self.interval, |ms| {
+        if promoted.count >= MOST {
+            // A shard may have more than fitted.
+            return Ok(SHORTEST);
+        }
+        let longest = self.patience.longest(self.wakes.hears());
+        let pause = promoted.next_due_ms.map_or(longest, |ms| {
             Duration::from_millis(u64::try_from(ms).unwrap_or(0))
         });
-        Ok(pause.clamp(SHORTEST, self.interval))
+        Ok(pause.clamp(SHORTEST, longest))
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::workers;
+use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How often leases are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(2);
 /// Steps taken back in one statement.
 const MOST: i64 = 500;
 /// For how long a worker that stopped is still looked after: longer than any claim takes to commit.
@@ -21,14 +22,17 @@ const RECENT_MS: i64 = 15_000;
 pub struct Rescue {
     pub pool: Pool,
     pub shards: watch::Receiver<Vec<i16>>,
+    pub breaker: Breaker,
 }
 
 impl Rescue {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if self.shards.borrow().contains(&0)
-                && let Err(error) = self.pass().await
+            let duty = self.shards.borrow().contains(&0);
+            if duty
+                && self.breaker.admit().is_ok()
+                && let Err(error) = db::tell(&self.breaker, self.pass().await)
             {
                 tracing::warn!(%error, "rescuing steps failed; trying again");
             }

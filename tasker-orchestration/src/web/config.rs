@@ -17,6 +17,7 @@ use super::App;
 )]
 pub(super) async fn config(State(app): State<App>) -> Json<OrchestrationConfigResponse> {
     let database = &app.loaded.config.database;
+    let breakers = &app.loaded.config.circuit_breakers;
     let entries = app.loaded.entries().iter().map(|entry| ConfigEntry {
         key: entry.key.clone(),
         value: match &entry.value {
@@ -33,10 +34,10 @@ pub(super) async fn config(State(app): State<App>) -> Json<OrchestrationConfigRe
         },
         auth: app.gate.shown(),
         circuit_breakers: CircuitBreakerConfig {
-            enabled: false,
-            failure_threshold: 0,
-            timeout_seconds: 0,
-            success_threshold: 0,
+            enabled: breakers.enabled,
+            failure_threshold: breakers.failure_threshold,
+            timeout_seconds: breakers.timeout_seconds,
+            success_threshold: breakers.success_threshold,
         },
         database_pools: DatabasePoolConfig {
             web_api_pool_size: app.pool.size(),

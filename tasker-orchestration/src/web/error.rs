@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tasker_shared::{access, db};
+use tasker_shared::resilience::breaker::Open;
 use tasker_shared::wire::{ErrorBody, ErrorResponse};
 use uuid::Uuid;
 
 use crate::lifecycle::admission::Refusal;
 use crate::lifecycle::control;
+use crate::lifecycle::pressure::Busy;
 use crate::lifecycle::registry::ApplyError;
 
 /// When to try again where nothing better is known.
@@ -31,7 +33,13 @@ struct Parts {
     details: Map<String, Value>,
     retry_after: Option<Duration>,
     headers: HeaderMap,
+    away: bool,
 }
+
+/// Marks an answer that was made because the database is away, for the breaker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DatabaseAway;
+
 
 impl ApiError {
     pub(super) fn new(
@@ -46,6 +54,7 @@ impl ApiError {
             details: Map::new(),
             retry_after: None,
             headers: HeaderMap::new(),
+            away: false,
         }))
     }
 
@@ -110,6 +119,28 @@ impl ApiError {
         error
     }
 
+    /// The database has not answered lately, and was not asked again.
+    pub(super) fn breaker_open(open: &Open) -> ApiError {
+        let mut error = ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "CIRCUIT_BREAKER_OPEN",
+            "the database has not answered lately, so nothing was tried; try again",
+        )
+        .with("breaker", open.breaker.as_str());
+        error.0.retry_after = Some(open.retry_after);
+        error
+    }
+
+    /// It is an answer for want of the database.
+    fn for_want_of_database(mut self) -> ApiError {
+        self.0.away = true;
+        self
+    }
+
+    pub(super) fn is_for_want_of_database(&self) -> bool {
+        self.0.away
+    }
+
     /// A mistake of the server: logged in full, told in general.
     pub(super) fn internal(what: &'static str, about: &dyn Display) -> ApiError {
         tracing::error!(%about, what, "a request failed for a reason inside the server");
@@ -150,9 +181,13 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.0.status, self.retry_after_seconds());
+        let away = self.0.away;
         let headers = self.0.headers.clone();
         let body = Json(ErrorResponse { error: self.body() });
         let mut response = (status, headers, body).into_response();
+        if away {
+            response.extensions_mut().insert(DatabaseAway);
+        }
         if let Some(seconds) = retry_after {
             response
                 .headers_mut()
@@ -166,7 +201,8 @@ impl From<db::Error> for ApiError {
     fn from(error: db::Error) -> ApiError {
         if error.is_unavailable() {
             tracing::warn!(%error, "a request failed because the database is not available");
-            return ApiError::unavailable("the database is not available; try again");
+            return ApiError::unavailable("the database is not available; try again")
+                .for_want_of_database();
         }
         tracing::error!(%error, "a request failed in the database");
         ApiError::new(
@@ -185,6 +221,7 @@ impl From<access::Refusal> for ApiError {
         }
         if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
             error.0.retry_after = Some(RETRY_AFTER);
+            error.0.away = true;
         }
         error.0.headers = refusal.headers();
         error
@@ -222,12 +259,19 @@ impl From<Refusal> for ApiError {
             Refusal::IdempotencyMismatch => {
                 ApiError::new(StatusCode::CONFLICT, "IDEMPOTENCY_MISMATCH", message)
             }
-            Refusal::Busy { retry_after } => ApiError::busy(message, retry_after),
-            Refusal::Unavailable => ApiError::unavailable(message),
+            Refusal::Busy(busy) => busy.into(),
+            Refusal::Unavailable => ApiError::unavailable(message).for_want_of_database(),
             Refusal::OutcomeUnknown => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "DATABASE_ERROR", message)
+                    .for_want_of_database()
             }
         }
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(busy: Busy) -> ApiError {
+        ApiError::busy(busy.to_string(), busy.retry_after).with("cause", busy.cause.as_str())
     }
 }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::access;
+use super::breaker;
 use super::error::ApiError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,13 +26,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
 /// Browsers ask again after it.
 const PREFLIGHT_HOLDS: Duration = Duration::from_secs(600);
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Puts the layers around `router`, the last one outermost.
 pub(super) fn around(router: Router<App>, app: App) -> Router<App> {
     router
         .layer(from_fn_with_state(app.clone(), access::guard))
         .layer(from_fn_with_state(app.clone(), bound_time))
+        .layer(from_fn_with_state(app.clone(), breaker::guard))
         .layer(from_fn_with_state(app.clone(), bound_number))
         .layer(from_fn(catch_panic))
         .layer(from_fn(one_shape))
@@ -84,7 +85,7 @@ fn cors(app: &App) -> Option<CorsLayer> {
 }
 
 /// Gives the request its id, the client's where it is usable, and the response the same; logs what it took.
-async fn identify(request: Request, next: Next) -> Response {
+pub(super) async fn identify(request: Request, next: Next) -> Response {
     let given = request
         .headers()
         .get(&REQUEST_ID)
@@ -166,7 +167,8 @@ async fn bound_number(State(app): State<App>, request: Request, next: Next) -> R
             let message = format!(
                 "{most} requests are being served (server.max_concurrent_requests); try again"
             );
-            ApiError::busy(message, RETRY_AFTER).into_response()
+            let busy = app.initializer.pressure().crowded();
+            ApiError::busy(message, busy.retry_after).into_response()
         }
     }
 }

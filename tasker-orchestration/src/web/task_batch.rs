@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tasker_shared::wire::{
     ErrorResponse, RawJson, TaskBatchItem, TaskBatchRequest, TaskBatchResponse, TaskRequest,
@@ -9,7 +10,7 @@ use tasker_shared::wire::{
 
 use super::App;
 use super::access::By;
-use super::error::ApiError;
+use super::error::{ApiError, DatabaseAway};
 use super::extract::{Body, Caller, parse};
 use crate::lifecycle::admission::Refusal;
 use crate::lifecycle::task_initializer::Accepted;
@@ -29,6 +30,7 @@ pub(super) struct Batch {
         (status = 200, body = TaskBatchResponse, description = "What became of each, in the same order"),
         (status = 400, body = ErrorResponse, description = "The body is wrong, or has more tasks than limits.max_batch_tasks"),
         (status = 413, body = ErrorResponse, description = "A limit is exceeded"),
+        (status = 503, body = ErrorResponse, description = "Nothing was stored; try again"),
     )
 )]
 pub(super) async fn create_batch(
@@ -36,7 +38,8 @@ pub(super) async fn create_batch(
     by: By,
     Caller(caller): Caller,
     Body(batch): Body<Batch>,
-) -> Result<Json<TaskBatchResponse>, ApiError> {
+) -> Result<Response, ApiError> {
+    app.initializer.pressure().check()?;
     let most = app.loaded.config.limits.max_batch_tasks;
     if batch.tasks.len() > most {
         return Err(ApiError::bad_request(format!(
@@ -58,11 +61,17 @@ pub(super) async fn create_batch(
             Err(error) => answers.push(Some(error)),
         }
     }
-    let mut submitted = app
-        .initializer
-        .submit(good, caller.as_ref())
-        .await
-        .into_iter();
+    let submitted = app.initializer.submit(good, caller.as_ref()).await;
+    // All that could be stored wait together, so where one met a full channel, nothing was stored.
+    let busy = submitted.iter().find_map(|answer| match answer {
+        Err(Refusal::Busy(busy)) => Some(*busy),
+        _ => None,
+    });
+    if let Some(busy) = busy {
+        return Err(busy.into());
+    }
+    let mut submitted = submitted.into_iter();
+    let mut away = false;
     let results = answers
         .into_iter()
         .map(|refused| match refused {
@@ -71,11 +80,16 @@ pub(super) async fn create_batch(
                 submitted
                     .next()
                     .unwrap_or(Err(Refusal::OutcomeUnknown))
-                    .map_err(ApiError::from),
+                    .map_err(ApiError::from)
+                    .inspect_err(|error| away |= error.is_for_want_of_database()),
             ),
         })
         .collect();
-    Ok(Json(TaskBatchResponse { results }))
+    let mut response = Json(TaskBatchResponse { results }).into_response();
+    if away {
+        response.extensions_mut().insert(DatabaseAway);
+    }
+    Ok(response)
 }
 
 fn item(answer: Result<Accepted, ApiError>) -> TaskBatchItem {

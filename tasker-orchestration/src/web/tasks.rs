@@ -35,6 +35,7 @@ pub(super) async fn create(
     Body(request): Body<TaskRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<TaskResponse>), ApiError> {
     by.reaches(&request.namespace)?;
+    app.initializer.pressure().check()?;
     let submitted = app.initializer.submit_one(request, caller.as_ref()).await?;
     let accepted = submitted.accepted;
     let task = match accepted.replayed {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod breaker;
 mod telemetry;
 
 use std::sync::Arc;
@@ -15,13 +16,16 @@ use tasker_shared::clock::Clock;
 use tasker_shared::config::{Argument, Config, Inputs};
 use tasker_shared::db::pool::Target;
 use tasker_shared::db::wake::Wakes;
+use tasker_shared::resilience::vitals::Vitals;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{Parts, State, description, router};
 use crate::lifecycle::admission::Schemas;
+use crate::Breakers;
 use crate::lifecycle::control::Controls;
+use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::task_initializer::{Admission, TaskInitializer};
 
@@ -29,7 +33,7 @@ const TASK: &str = "/v1/tasks/0199c3e0-ccdb-7581-87ab-3f67dae00000";
 const STEP: &str = "/v1/tasks/0199c3e0-ccdb-7581-87ab-3f67dae00000/workflow_steps/0199c3e0-ccdb-7581-87ab-3f67dae00001";
 
 /// The API without a database: nothing listens at its URL.
-fn api(settings: &[(&str, &str)]) -> Router {
+pub(super) fn api(settings: &[(&str, &str)]) -> Router {
     let inputs = Inputs {
         arguments: settings
             .iter()
@@ -62,7 +66,8 @@ fn api(settings: &[(&str, &str)]) -> Router {
         sample_rate: 1.0,
         roots_at_once: 1_000,
     };
-    let (initializer, _stores) = TaskInitializer::new(admission, &target, &blueprints, 16, 1);
+    let pressure = Pressure::new(loaded.config.backpressure.clone(), pool.clone(), 1);
+    let (initializer, _stores) = TaskInitializer::new(admission, &target, &blueprints, pressure, 16, 1);
     let (_owner, shards) = watch::channel(Vec::new());
     let controls = Controls::new(
         pool.clone(),
@@ -70,6 +75,7 @@ fn api(settings: &[(&str, &str)]) -> Router {
         Duration::from_millis(200),
         limits.max_result_bytes,
     );
+    let breakers = Breakers::new(&loaded.config.circuit_breakers);
     let parts = Parts {
         gate: Gate::new(&loaded.config.auth, pool.clone(), Clock::default()).unwrap(),
         pool,
@@ -81,12 +87,14 @@ fn api(settings: &[(&str, &str)]) -> Router {
         clock: Clock::default(),
         progress: Arc::default(),
         shards,
-        channels: Vec::new(),
+        breakers,
+        vitals: Vitals::default(),
+        answering: Arc::default(),
     };
     router(State::new(parts), CancellationToken::new())
 }
 
-async fn call(api: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
+pub(super) async fn call(api: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
     let response = api.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -107,7 +115,7 @@ fn get(path: &str) -> Request<Body> {
 }
 
 /// The error of an answer, which must be in the one shape.
-fn error(headers: &HeaderMap, body: &[u8]) -> Value {
+pub(super) fn error(headers: &HeaderMap, body: &[u8]) -> Value {
     assert_eq!(headers["content-type"], "application/json");
     assert!(headers.contains_key("x-request-id"));
     let body: Value = serde_json::from_slice(body).unwrap();
@@ -290,7 +298,7 @@ async fn what_is_asked_wrongly_is_refused_in_one_shape() {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_a_503_that_says_when_to_come_back() {
-    let api = api(&[]);
+    let api = api(&[("circuit_breakers.enabled", "false")]);
     let body = r#"{"name":"n","namespace":"s","context":{}}"#;
     for request in [
         get(TASK),

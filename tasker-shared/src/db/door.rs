@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::pool;
 use crate::metrics::messaging::{Operation, Queue};
 use crate::metrics::{database, messaging};
+use crate::resilience::breaker::Breaker;
 
 /// A statement of the project: its text and the name of what it does, a closed set.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +92,15 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Passes `result` on, and tells the breaker whether the database was reached: one that answers with an error was.
+pub fn tell<T>(breaker: &Breaker, result: Result<T>) -> Result<T> {
+    match &result {
+        Err(error) if error.is_unavailable() => breaker.failed(),
+        _ => breaker.succeeded(),
+    }
+    result
 }
 
 /// Declares the statements of a room: constants, and `STATEMENTS` with all of them. What a statement does to

@@ -146,6 +146,11 @@ impl Pinned {
         Ok(self.connection.insert(connection))
     }
 
+    /// Closes the connection where there is one: the next is a new one.
+    pub fn forget(&mut self) {
+        self.connection = None;
+    }
+
     /// Passes `result` on, and forgets the connection where it is an error that the connection may not
     /// have survived.
     pub fn check<T>(&mut self, result: Result<T>) -> Result<T> {

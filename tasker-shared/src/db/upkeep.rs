@@ -1,6 +1,7 @@
 //! What keeps the database fit: partitions made ahead, settings that SQL functions read, old rows removed.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
 
 use super::pool::Pool;
 use super::{Result, statements};
@@ -42,8 +43,8 @@ pub async fn delete_old_controls(pool: &Pool) -> Result<u64> {
 }
 
 /// Whether the database answers.
-pub async fn ping(pool: &Pool) -> Result<()> {
-    PING.run(sqlx::query(PING.sql).execute(pool))
+pub async fn ping<'c>(on: impl PgExecutor<'c>) -> Result<()> {
+    PING.run(sqlx::query(PING.sql).execute(on))
         .await
         .map(drop)
 }

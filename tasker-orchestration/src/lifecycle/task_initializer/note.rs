@@ -63,7 +63,7 @@ impl Note {
             // Counted when it came for the first time.
             Ok(_) | Err(Refusal::IdempotencyMismatch) => self.let_go(),
             // Turned away before anything began.
-            Err(Refusal::Busy { .. }) => self.let_go(),
+            Err(Refusal::Busy(_)) => self.let_go(),
             Err(_) => self.requested(),
         }
     }

@@ -10,6 +10,7 @@ use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::requests::{self, Request};
 use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
+use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::plan::stale::first_look;
 use tasker_shared::{db, ids};
 use tokio_util::sync::CancellationToken;
@@ -29,14 +30,24 @@ pub struct Outbox {
     pub admission: Admission,
     pub wakes: Wakes,
     pub patience: Patience,
+    pub breaker: Breaker,
 }
 
 impl Outbox {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            if let Err(open) = self.breaker.admit() {
+                tokio::select! {
+                    () = tokio::time::sleep(open.retry_after) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
             let result = self.pass().await;
-            match self.connection.check(result) {
+            match db::tell(&self.breaker, self.connection.check(result)) {
+                // The next one shows whether the database is back for good.
+                Ok(0) if !self.breaker.is_closed() => continue,
                 Ok(0) => {}
                 Ok(_) => {
                     self.patience.found();
@@ -44,8 +55,9 @@ impl Outbox {
                 }
                 Err(error) => tracing::warn!(%error, "taking submissions failed; trying again"),
             }
+            let patience = self.patience.wait(self.wakes.hears());
             tokio::select! {
-                _ = self.wakes.wait(Topic::Requests, self.patience.wait()) => {}
+                _ = self.wakes.wait(Topic::Requests, patience) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -54,6 +66,9 @@ impl Outbox {
     /// Makes the tasks of what waits, in one transaction; returns how many.
     async fn pass(&mut self) -> db::Result<usize> {
         let connection = self.connection.get().await?;
+        if !requests::any(connection).await? {
+            return Ok(0);
+        }
         let mut transaction = Transaction::begin(connection, "take_requests").await?;
         let requests = requests::take(&mut transaction, MOST_REQUESTS).await?;
         let (mut tasks, mut notes) = (Vec::new(), Vec::new());

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use tasker_shared::db::queue_views::{self, COUNTED};
 use tasker_shared::db::upkeep;
 use tasker_shared::ids;
+use tasker_shared::metrics::resilience::BreakerState;
+use tasker_shared::resilience::channel::{self, Watch};
 use tasker_shared::wire::{
-    DetailedHealthResponse, HealthCheck, HealthChecks, HealthInfo, PoolDetail, PoolUtilization,
+    ChannelStatus, CircuitBreakerStatus, DetailedHealthResponse, HealthCheck, HealthChecks, HealthInfo, PoolDetail, PoolUtilization,
     ReadinessChecks, ReadinessResponse,
 };
 
@@ -50,13 +52,14 @@ impl App {
         let checks = ReadinessChecks {
             web_database: self.web_database().await,
             orchestration_database: self.orchestration_database(),
-            circuit_breaker: circuit_breaker(),
+            circuit_breaker: self.circuit_breaker(),
             orchestration_system: self.orchestration_system(),
             command_processor: self.command_processor(),
         };
         // Loops that are late catch up; what is accepted meanwhile waits for them and is not lost.
         let is_ready = checks.web_database.status == "healthy"
-            && checks.orchestration_system.status == "healthy";
+            && checks.orchestration_system.status == "healthy"
+            && self.breakers.web.is_closed();
         ReadinessResponse {
             status: if is_ready { "ready" } else { "not_ready" }.to_owned(),
             timestamp: self.clock.now(),
@@ -69,7 +72,7 @@ impl App {
         let checks = HealthChecks {
             web_database: self.web_database().await,
             orchestration_database: self.orchestration_database(),
-            circuit_breaker: circuit_breaker(),
+            circuit_breaker: self.circuit_breaker(),
             orchestration_system: self.orchestration_system(),
             command_processor: self.command_processor(),
             pool_utilization: self.pool_utilization(),
@@ -102,8 +105,8 @@ impl App {
             timestamp: self.clock.now(),
             checks,
             info: self.health_info(),
-            circuit_breakers: Vec::new(),
-            channels: self.channels.iter().map(|c| c.usage().into()).collect(),
+            circuit_breakers: CircuitBreakerStatus::all(&self.breakers.all()),
+            channels: ChannelStatus::all(),
         }
     }
 
@@ -164,6 +167,25 @@ impl App {
         found.check(began)
     }
 
+    /// By the worst breaker.
+    fn circuit_breaker(&self) -> HealthCheck {
+        let began = Instant::now();
+        let views = self.breakers.all().map(|breaker| breaker.watch());
+        let named = |state: BreakerState| {
+            let of = views.iter().filter(|view| view.state == state);
+            let names: Vec<&str> = of.map(|view| view.name.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        let found = if let Some(open) = named(BreakerState::Open) {
+            Found::Unhealthy(format!("open: {open}"))
+        } else if let Some(half_open) = named(BreakerState::HalfOpen) {
+            Found::Degraded(format!("half-open: {half_open}"))
+        } else {
+            Found::Healthy(None)
+        };
+        found.check(began)
+    }
+
     fn pool_utilization(&self) -> HealthCheck {
         let began = Instant::now();
         let pool = self.pool_detail();
@@ -181,7 +203,8 @@ impl App {
     /// By the fullest channel.
     fn channel_saturation(&self) -> HealthCheck {
         let began = Instant::now();
-        let usages = self.channels.iter().map(|channel| channel.usage());
+        let channels = channel::all();
+        let usages = channels.iter().map(Watch::usage);
         let found = match usages.max_by(|a, b| a.percent().total_cmp(&b.percent())) {
             Some(fullest) if fullest.percent() >= FULL_PERCENT => Found::Degraded(format!(
                 "{} of {}: {} of {} taken",
@@ -236,10 +259,14 @@ impl App {
         }
     }
 
-    /// Connections that loops keep beside the pool: stores, submissions by SQL, results, and listening.
+    /// Connections that loops keep beside the pool: stores, submissions by SQL, results, stale tasks, the pulse, gauges
+    /// and listening.
     fn pinned(&self) -> u32 {
         let config = &self.loaded.config;
-        config.server.submit_connections + 2 + u32::from(config.database.listen)
+        config.server.submit_connections
+            + 4
+            + u32::from(config.telemetry.enabled)
+            + u32::from(config.database.listen)
     }
 
     fn health_info(&self) -> HealthInfo {
@@ -248,7 +275,12 @@ impl App {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             environment: self.loaded.environment.clone(),
             operational_state: self.health.state().as_str().to_owned(),
-            circuit_breaker_state: "Closed".to_owned(),
+            circuit_breaker_state: match self.breakers.web.state() {
+                BreakerState::Closed => "Closed",
+                BreakerState::HalfOpen => "HalfOpen",
+                BreakerState::Open => "Open",
+            }
+            .to_owned(),
             web_database_pool_size: self.loaded.config.database.max_connections,
             orchestration_database_pool_size: pinned,
             pool_utilization: Some(PoolUtilization {
@@ -262,11 +294,6 @@ impl App {
             }),
         }
     }
-}
-
-/// There is none, so none is open.
-fn circuit_breaker() -> HealthCheck {
-    Found::Healthy(None).check(Instant::now())
 }
 
 /// 0 of nothing.

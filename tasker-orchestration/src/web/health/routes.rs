@@ -8,24 +8,36 @@ use tasker_shared::wire::{DetailedHealthResponse, HealthResponse, ReadinessRespo
 
 use super::super::App;
 
-fn short(app: &App, status: &str) -> Json<HealthResponse> {
+fn short(app: &App, status: &str, message: Option<String>) -> Json<HealthResponse> {
     Json(HealthResponse {
         status: status.to_owned(),
         timestamp: app.clock.now(),
-        message: None,
+        message,
     })
 }
 
 /// Says that the server runs.
 #[utoipa::path(get, operation_id = "get_health", path = "/health", tag = "system", responses((status = 200, body = HealthResponse)))]
 pub(in crate::web) async fn health(State(app): State<App>) -> Json<HealthResponse> {
-    short(&app, "healthy")
+    short(&app, "healthy", None)
 }
 
-/// Says that the process lives.
-#[utoipa::path(get, operation_id = "get_liveness", path = "/health/live", tag = "system", responses((status = 200, body = HealthResponse)))]
-pub(in crate::web) async fn live(State(app): State<App>) -> Json<HealthResponse> {
-    short(&app, "alive")
+/// Says whether the process lives: 503 where only a new start would help.
+#[utoipa::path(
+    get, operation_id = "get_liveness", path = "/health/live", tag = "system",
+    responses(
+        (status = 200, body = HealthResponse),
+        (status = 503, body = HealthResponse, description = "Start it anew"),
+    )
+)]
+pub(in crate::web) async fn live(State(app): State<App>) -> (StatusCode, Json<HealthResponse>) {
+    match app.health.deadly() {
+        None => (StatusCode::OK, short(&app, "alive", None)),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            short(&app, "dead", Some(why)),
+        ),
+    }
 }
 
 /// Says whether work can be taken.

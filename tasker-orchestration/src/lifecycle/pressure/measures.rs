@@ -1,0 +1,169 @@
+//! What is measured of a server's load, and what follows from it: pure, told the time.
+
+use std::time::{Duration, Instant};
+
+use tasker_shared::config::Backpressure;
+use tasker_shared::db::pressure::Waiting;
+use tasker_shared::resilience::channel::Usage;
+
+/// Over about this long the use of the pool is averaged: a burst of reads is no pressure.
+const POOL_MEMORY: Duration = Duration::from_secs(1);
+/// A sample of the database older than this says nothing any more.
+const STALE: Duration = Duration::from_secs(5);
+/// How far apart the throughput of submissions is measured at least.
+const SPACING: Duration = Duration::from_millis(500);
+
+/// What is over its line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cause {
+    /// The channel of submissions.
+    Submissions { used: usize, capacity: usize },
+    /// The general pool.
+    Pool { percent: u32 },
+    /// The oldest submission by SQL.
+    Requests { oldest: Duration },
+    /// Steps that wait or run.
+    Queue { depth: u64, most: u32 },
+}
+
+impl Cause {
+    /// For programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Submissions { .. } => "submissions",
+            Cause::Pool { .. } => "pool",
+            Cause::Requests { .. } => "requests",
+            Cause::Queue { .. } => "queue_depth",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Default)]
+pub(super) struct Measures {
+    /// The share of the pool in use, averaged, and when it was last looked at.
+    pool: Option<(Instant, f64)>,
+    /// What had been taken out of the channel of submissions, and when.
+    taken: Option<(Instant, u64)>,
+    /// Callers taken out of it in a second, while some waited; unknown before that.
+    throughput: Option<f64>,
+    /// The last samples of the database, the newest first.
+    samples: [Option<(Instant, Waiting)>; 2],
+}
+
+impl Measures {
+    /// Such a share of the pool is in use now.
+    pub(super) fn pool(&mut self, now: Instant, share: f64) {
+        let average = match self.pool {
+            None => 0.0,
+            Some((at, average)) => {
+                let since = now.saturating_duration_since(at).as_secs_f64();
+                let kept = (-since / POOL_MEMORY.as_secs_f64()).exp();
+                average * kept + share * (1.0 - kept)
+            }
+        };
+        self.pool = Some((now, average));
+    }
+
+    /// The channel of submissions stands so now.
+    pub(super) fn submissions(&mut self, now: Instant, usage: &Usage) {
+        if let Some((at, before)) = self.taken {
+            let since = now.saturating_duration_since(at);
+            if since < SPACING {
+                return;
+            }
+            // While nobody waits it says how much comes, not how much could be done.
+            if usage.used > 0 {
+                let rate = usage.taken.saturating_sub(before) as f64 / since.as_secs_f64();
+                self.throughput = Some(self.throughput.map_or(rate, |old| (old + rate) / 2.0));
+            }
+        }
+        self.taken = Some((now, usage.taken));
+    }
+
+    /// So much waits in the database.
+    pub(super) fn waiting(&mut self, now: Instant, waiting: Waiting) {
+        self.samples = [Some((now, waiting)), self.samples[0]];
+    }
+
+    /// How long so many callers in the channel take; `None` where nothing moves.
+    pub(super) fn drained_in(&self, callers: usize) -> Option<Duration> {
+        match self.throughput {
+            None => Some(Duration::ZERO),
+            Some(rate) => seconds(callers as f64, rate),
+        }
+    }
+
+    /// What is over its line, and for how long that is expected to last; `None` there where nothing says that it ends.
+    pub(super) fn judge(
+        &self,
+        limits: &Backpressure,
+        submissions: Option<&Usage>,
+    ) -> Option<(Cause, Option<Duration>)> {
+        // One that is full refuses by itself, and counts it.
+        if let Some(usage) = submissions
+            && usage.used < usage.capacity
+            && usage.percent() >= f64::from(limits.channel_percent)
+        {
+            let (used, capacity) = (usage.used, usage.capacity);
+            let cause = Cause::Submissions { used, capacity };
+            return Some((cause, self.drained_in(used)));
+        }
+        if let Some((_, average)) = self.pool {
+            // Averages come near to a whole, and never there.
+            let percent = (100.0 * average).round() as u32;
+            if percent >= limits.pool_percent {
+                return Some((Cause::Pool { percent }, Some(POOL_MEMORY)));
+            }
+        }
+        self.judge_requests(limits)
+            .or_else(|| self.judge_queue(limits))
+    }
+
+    /// Two samples in a row: one alone may be of a long transaction that has just been committed.
+    fn judge_requests(&self, limits: &Backpressure) -> Option<(Cause, Option<Duration>)> {
+        let line = f64::from(limits.oldest_request_seconds);
+        let [(at, now), (before_at, before)] = self.recent()?;
+        let (age, age_before) = (now.oldest_request_s?, before.oldest_request_s?);
+        if age < line || age_before < line {
+            return None;
+        }
+        // The oldest gets younger as fast as its successors come up faster than time passes.
+        let passed = at.saturating_duration_since(before_at).as_secs_f64();
+        let wait = seconds(age - line, (age_before - age) / passed.max(f64::EPSILON));
+        let oldest = Duration::try_from_secs_f64(age).unwrap_or_default();
+        Some((Cause::Requests { oldest }, wait))
+    }
+
+    fn judge_queue(&self, limits: &Backpressure) -> Option<(Cause, Option<Duration>)> {
+        let most = limits.max_queue_depth?;
+        let [(at, now), (before_at, before)] = self.recent()?;
+        let depth = now.steps?;
+        if depth <= i64::from(most) {
+            return None;
+        }
+        let fell = before.steps.map_or(0.0, |before| (before - depth) as f64);
+        let passed = at.saturating_duration_since(before_at).as_secs_f64();
+        let excess = (depth - i64::from(most)) as f64;
+        let wait = seconds(excess, fell / passed.max(f64::EPSILON));
+        let depth = depth.unsigned_abs();
+        Some((Cause::Queue { depth, most }, wait))
+    }
+
+    fn recent(&self) -> Option<[(Instant, Waiting); 2]> {
+        let [now, before] = self.samples;
+        let (now, before) = (now?, before?);
+        (now.0.elapsed() < STALE).then_some([now, before])
+    }
+}
+
+/// How long so much takes at such a rate; `None` where nothing moves.
+fn seconds(much: f64, per_second: f64) -> Option<Duration> {
+    (per_second > 0.0)
+        .then(|| Duration::try_from_secs_f64(much / per_second).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
