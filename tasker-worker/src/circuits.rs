@@ -120,6 +120,11 @@ impl Circuits {
         self.0.rules.enabled && self.targets().get(&target).is_some_and(Target::is_open)
     }
 
+    /// Whether anything is parked.
+    pub(crate) fn any_open(&self) -> bool {
+        self.targets().values().any(Target::is_open)
+    }
+
     /// Takes over which circuits are open, as the database has it.
     pub(crate) fn listed(&self, lanes: &[Lane], now: Instant) {
         let mut targets = self.targets();

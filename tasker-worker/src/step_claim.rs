@@ -25,6 +25,8 @@ use crate::web::Progress;
 
 /// How often the lanes are looked up without being told of a new one.
 const LANES: Duration = Duration::from_secs(2);
+/// The same while one would be told of, and none is parked.
+const LANES_HEARING: Duration = Duration::from_secs(10);
 /// How often a worker with no free slot says that it is well.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long a claim that failed is waited with before the next one.
@@ -72,7 +74,7 @@ impl Claim {
             match self.pass().await {
                 Ok(true) => self.patience.found(),
                 Ok(false) => {
-                    let patience = self.patience.wait();
+                    let patience = self.patience.wait(self.wakes.hears());
                     let woken = tokio::select! {
                         woken = self.wakes.wait(Topic::Steps, patience) => woken,
                         true = self.wakes.wait(Topic::Lanes, patience) => {
@@ -111,7 +113,7 @@ impl Claim {
         if self
             .lanes
             .looked_up
-            .is_none_or(|at| now.duration_since(at) >= LANES)
+            .is_none_or(|at| now.duration_since(at) >= self.lanes_interval())
         {
             let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
             self.circuits.listed(&lanes, now);
@@ -131,6 +133,13 @@ impl Claim {
         let any = !claimed.is_empty();
         self.executor.start(worker, claimed, None).await;
         Ok(any || probed)
+    }
+
+    fn lanes_interval(&self) -> Duration {
+        match self.wakes.hears() && !self.circuits.any_open() {
+            true => LANES_HEARING,
+            false => LANES,
+        }
     }
 
     /// Claims `most` steps at most.

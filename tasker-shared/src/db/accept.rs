@@ -133,7 +133,8 @@ statements! {
                      SELECT f.task_uuid, tasker.shard_of(f.task_uuid), d.due_at, greatest(f.run_at, f.created_at), f.template_id
                        FROM unnest($31::uuid[], $32::timestamptz[]) AS d(task_uuid, due_at) JOIN fresh f USING (task_uuid)),
          woken AS (SELECT pg_notify('tasker_steps', '') WHERE $30 AND EXISTS (SELECT 1 FROM queued)
-                   UNION ALL SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM spread))
+                   UNION ALL SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM spread)
+                   UNION ALL SELECT pg_notify('tasker_delayed', '') WHERE EXISTS (SELECT 1 FROM fresh WHERE begin = 2))
          -- what nobody reads is not run: this reads the notification
          SELECT f.task_uuid FROM fresh f JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     STORED, "find_stored_tasks" = "SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($1)";

@@ -1,6 +1,7 @@
 //! Submissions made by `tasker.submit_task` inside a user's own transaction, until their tasks are made.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::transaction::{Moved, Transaction};
@@ -30,11 +31,18 @@ pub struct Request {
 }
 
 statements! {
+    ANY, "has_requests" = "SELECT EXISTS (SELECT 1 FROM tasker.requests)";
     TAKE, "take_requests", [Receive Requests, Delete Requests] =
         "DELETE FROM tasker.requests
           WHERE id = ANY (ARRAY (SELECT id FROM tasker.requests ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
          RETURNING id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
                    idempotency_key, initiator, source_system, reason, tags, run_at, requested_at";
+}
+
+/// Whether any submission waits.
+pub async fn any(connection: &mut PgConnection) -> Result<bool> {
+    ANY.run(sqlx::query_scalar(ANY.sql).fetch_one(connection))
+        .await
 }
 
 /// Takes up to `most` submissions; they are gone when the transaction that this runs in commits, which

@@ -15,6 +15,8 @@ pub struct Shard {
     pub mine: bool,
     /// Held by nobody, or by a server whose time is over.
     pub free: bool,
+    /// How many other servers are alive; the same for every shard.
+    pub others: i64,
 }
 
 statements! {
@@ -27,15 +29,14 @@ statements! {
          -- and keeps what it still holds
          kept AS (UPDATE tasker.shards SET until = now() + interval '5 s'
                    WHERE owner = $1 AND until > now() RETURNING shard)
-         SELECT s.shard, s.epoch, k.shard IS NOT NULL AS mine, k.shard IS NULL AND s.until <= now() AS free
+         SELECT s.shard, s.epoch, k.shard IS NOT NULL AS mine, k.shard IS NULL AND s.until <= now() AS free,
+                (SELECT count(*) FROM tasker.servers WHERE until > now() AND server <> $1) AS others
            FROM tasker.shards s LEFT JOIN kept k USING (shard) ORDER BY s.shard";
-    COUNT, "count_servers" =
-        "SELECT count(*) FROM tasker.servers WHERE until > now() AND server <> $1";
     TAKE, "take_shards" =
         "UPDATE tasker.shards SET owner = $1, epoch = epoch + 1, until = now() + interval '5 s'
           WHERE shard = ANY (ARRAY (SELECT shard FROM tasker.shards
                                      WHERE until <= now() ORDER BY random() LIMIT $2 FOR UPDATE SKIP LOCKED))
-         RETURNING shard, epoch, true AS mine, false AS free";
+         RETURNING shard, epoch, true AS mine, false AS free, 0::int8 AS others";
     RELEASE, "release_shards" =
         "UPDATE tasker.shards SET owner = NULL, until = '-infinity' WHERE owner = $1 AND shard = ANY ($2)";
     LEAVE, "delete_server" =
@@ -50,13 +51,6 @@ pub async fn renew(pool: &Pool, server: Uuid, name: &str) -> Result<Vec<Shard>> 
         .bind(name)
         .bind(env!("CARGO_PKG_VERSION"));
     RENEW.run(query.fetch_all(pool)).await
-}
-
-/// How many other servers are alive.
-pub async fn count_others(pool: &Pool, server: Uuid) -> Result<i64> {
-    COUNT
-        .run(sqlx::query_scalar(COUNT.sql).bind(server).fetch_one(pool))
-        .await
 }
 
 /// Takes up to `most` free shards.

@@ -2,6 +2,7 @@
 //! loop that waits for one looks again by itself after a while.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
@@ -25,16 +26,19 @@ pub enum Topic {
     Cancels,
     /// A control was answered.
     Controls,
+    /// A task is to start at a time.
+    Delayed,
 }
 
 impl Topic {
-    const ALL: [Topic; 6] = [
+    const ALL: [Topic; 7] = [
         Topic::Steps,
         Topic::Lanes,
         Topic::Results,
         Topic::Requests,
         Topic::Cancels,
         Topic::Controls,
+        Topic::Delayed,
     ];
 
     fn channel(self) -> &'static str {
@@ -45,34 +49,49 @@ impl Topic {
             Topic::Requests => "tasker_requests",
             Topic::Cancels => "tasker_cancels",
             Topic::Controls => "tasker_controls",
+            Topic::Delayed => "tasker_delayed",
         }
     }
 }
 
 /// The waiting side: one signal a topic. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Wakes {
-    signals: Arc<[Notify; Topic::ALL.len()]>,
+pub struct Wakes(Arc<Signals>);
+
+#[derive(Debug, Default)]
+struct Signals {
+    topics: [Notify; Topic::ALL.len()],
+    /// Whether a listener passes notifications on now.
+    hears: AtomicBool,
 }
 
 impl Wakes {
     /// Waits for a wake, at most `patience`; a wake that came since the last wait counts. Says whether
     /// there was one.
     pub async fn wait(&self, topic: Topic, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.signals[topic as usize].notified())
+        tokio::time::timeout(patience, self.0.topics[topic as usize].notified())
             .await
             .is_ok()
     }
 
     /// Wakes whoever waits for `topic` in this process.
     pub fn wake(&self, topic: Topic) {
-        self.signals[topic as usize].notify_one();
+        self.0.topics[topic as usize].notify_one();
     }
 
     /// Wakes everyone who waits for `topic` in this process now.
     pub fn wake_all(&self, topic: Topic) {
-        self.signals[topic as usize].notify_waiters();
-        self.signals[topic as usize].notify_one();
+        self.0.topics[topic as usize].notify_waiters();
+        self.0.topics[topic as usize].notify_one();
+    }
+
+    /// Whether notifications are heard now, so that little is found by looking without having been woken.
+    pub fn hears(&self) -> bool {
+        self.0.hears.load(Ordering::Relaxed)
+    }
+
+    fn set_hears(&self, hears: bool) {
+        self.0.hears.store(hears, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +113,7 @@ pub async fn listen(
             heard = listen_once(&target, topics, &wakes, &hears, &mut pause) => heard,
             () = stop.cancelled() => return,
         };
+        wakes.set_hears(false);
         hears(false);
         if let Err(error) = heard {
             tracing::debug!(%error, "listening for wakes failed; trying again");
@@ -121,6 +141,7 @@ async fn listen_once(
     let channels = topics.iter().map(|t| t.channel()).chain([own.as_str()]);
     listener.listen_all(channels).await?;
     *pause = Duration::from_millis(100);
+    wakes.set_hears(true);
     hears(true);
     topics.iter().for_each(|&topic| wakes.wake_all(topic));
     let mut tested = false;
@@ -183,12 +204,16 @@ impl Throttle {
 }
 
 /// How long a loop waits before it looks again by itself: briefly after it found work, since a wake may
-/// have been spared, and longer and longer while it finds none.
+/// have been spared, and longer and longer while it finds none; longest while notifications are heard.
 #[derive(Debug)]
 pub struct Patience {
     current: Duration,
     longest: Duration,
 }
+
+/// The longest wait while notifications are heard. Doubled from milliseconds, it is reached long after whatever was
+/// not told has been found.
+const HEARING: Duration = Duration::from_secs(4);
 
 impl Patience {
     const SHORTEST: Duration = Duration::from_millis(4);
@@ -206,11 +231,21 @@ impl Patience {
         self.current = Patience::SHORTEST.min(self.longest);
     }
 
-    /// There was none: how long to wait, with jitter so that processes do not look in step.
-    pub fn wait(&mut self) -> Duration {
-        let wait = self.current.mul_f64(rand::random_range(0.8..1.2));
-        self.current = (self.current * 2).min(self.longest);
-        wait
+    /// There was none: how long to wait, with jitter so that processes do not look in step. `hears` says whether
+    /// whatever comes is told by a notification.
+    pub fn wait(&mut self, hears: bool) -> Duration {
+        let longest = self.longest(hears);
+        let wait = self.current.min(longest);
+        self.current = (wait * 2).min(longest);
+        wait.mul_f64(rand::random_range(0.8..1.2))
+    }
+
+    /// The longest wait there is.
+    pub fn longest(&self, hears: bool) -> Duration {
+        match hears {
+            true => self.longest.max(HEARING),
+            false => self.longest,
+        }
     }
 }
 
@@ -235,7 +270,17 @@ mod tests {
         let longest = Duration::from_millis(250);
         let mut patience = Patience::new(longest);
         patience.found();
-        let waits: Vec<Duration> = (0..8).map(|_| patience.wait()).collect();
+        let waits: Vec<Duration> = (0..8).map(|_| patience.wait(false)).collect();
         assert!(waits[0] < Duration::from_millis(5) && waits[7] > Duration::from_millis(190));
+        assert!(waits[7] < Duration::from_millis(310));
+        let waits: Vec<Duration> = (0..8).map(|_| patience.wait(true)).collect();
+        assert!(
+            waits[7] > Duration::from_millis(3_000),
+            "what is told need not be looked for"
+        );
+        assert!(
+            patience.wait(false) < Duration::from_millis(310),
+            "what is not told any more is"
+        );
     }
 }
