@@ -127,13 +127,12 @@ fn judge(claims: Claims, rules: &Rules, now: f64) -> Result<Caller, Refusal> {
     if !is_for_us {
         return Err(invalid("its audience is not auth.jwt_audience"));
     }
-    // Written so that what is no number is not in force.
-    if !(claims.exp + rules.leeway_seconds > now) {
+    if claims.exp + rules.leeway_seconds <= now {
         return Err(Refusal::Expired(TOKEN));
     }
     if claims
         .nbf
-        .is_some_and(|from| !(from - rules.leeway_seconds <= now))
+        .is_some_and(|from| from - rules.leeway_seconds > now)
     {
         return Err(invalid("it is not in force yet"));
     }

@@ -38,15 +38,31 @@ statements! {
 /// waits for anybody.
 pub async fn run(target: &Target) -> Result<(), Error> {
     let mut connection = target.connect().await?;
-    if !is_complete(&mut connection).await? {
+    if !missing_by(&mut connection).await?.is_empty() {
         MIGRATOR.run_direct(None, &mut connection, false).await?;
     }
     connection.close().await?;
     Ok(())
 }
 
-/// Whether every migration of this version is applied as it is here.
-async fn is_complete(connection: &mut PgConnection) -> Result<bool, super::Error> {
+/// A migration of this version that the database does not have as it is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Number and description.
+    pub name: String,
+    /// The database has another one of this number.
+    pub changed: bool,
+}
+
+/// What [`run`] would have to apply. Changes nothing, and needs no right to.
+pub async fn missing(target: &Target) -> Result<Vec<Missing>, Error> {
+    let mut connection = target.connect().await?;
+    let missing = missing_by(&mut connection).await?;
+    connection.close().await?;
+    Ok(missing)
+}
+
+async fn missing_by(connection: &mut PgConnection) -> Result<Vec<Missing>, super::Error> {
     let mut transaction = Transaction::begin(connection, "check_migrations").await?;
     let found = sqlx::query_scalar(FOUND.sql).fetch_one(&mut *transaction);
     let applied: Vec<(i64, Vec<u8>)> = if FOUND.run(found).await? {
@@ -56,11 +72,15 @@ async fn is_complete(connection: &mut PgConnection) -> Result<bool, super::Error
         Vec::new()
     };
     transaction.commit().await?;
-    Ok(MIGRATOR.iter().all(|m| {
-        applied
-            .iter()
-            .any(|(version, checksum)| *version == m.version && **checksum == *m.checksum)
-    }))
+    let missing = MIGRATOR.iter().filter_map(|m| {
+        let found = applied.iter().find(|(version, _)| *version == m.version);
+        let is_same = found.is_some_and(|(_, checksum)| **checksum == *m.checksum);
+        (!is_same).then(|| Missing {
+            name: format!("{} {}", m.version, m.description),
+            changed: found.is_some(),
+        })
+    });
+    Ok(missing.collect())
 }
 
 /// The migrations that are not applied yet, as `version description`.

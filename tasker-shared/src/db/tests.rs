@@ -39,6 +39,15 @@ async fn migrating_twice_changes_nothing_and_nothing_is_pending_after() {
     let (_postgres, target) = migrated().await;
     super::migrate::run(&target).await.unwrap();
     assert!(super::migrate::pending(&target).await.unwrap().is_empty());
+    assert_eq!(super::migrate::missing(&target).await.unwrap(), []);
+    let mut connection = target.connect().await.unwrap();
+    connection
+        .execute("UPDATE tasker.migrations SET checksum = '' WHERE version = 2; DELETE FROM tasker.migrations WHERE version = 3")
+        .await
+        .unwrap();
+    let missing = super::migrate::missing(&target).await.unwrap();
+    let told: Vec<(&str, bool)> = missing.iter().map(|m| (&m.name[..1], m.changed)).collect();
+    assert_eq!(told, [("2", true), ("3", false)]);
 }
 
 #[tokio::test]
