@@ -77,7 +77,8 @@ statements! {
                                             THEN nextval('tasker.message_ids') END,
                           changed_at = CASE WHEN s.state = 0 AND s.waiting_on = l.n THEN now() ELSE s.changed_at END
                      FROM lowered l
-                    WHERE s.task_uuid = l.task_uuid AND s.step_no = l.number
+                    -- the start enqueues what waits for it, and is nothing to a step that a person has moved on
+                    WHERE s.task_uuid = l.task_uuid AND s.step_no = l.number AND (l.n > 0 OR s.state = 0)
                    RETURNING s.task_uuid, s.step_no, s.state, s.waiting_on, s.failed, s.attempt, s.tries, s.lost, s.lane, s.message_id,
                              l.correlation_id, l.template_id, l.priority, l.sampled, l.traced, l.shard, l.blocks),
          queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced)

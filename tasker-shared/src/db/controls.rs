@@ -72,11 +72,15 @@ statements! {
          SELECT $1, $2, s.attempt + 1, 8, now(), now(), $3::json, $4::json FROM tasker.steps s WHERE s.task_uuid = $1 AND s.step_no = $2";
     MANUAL_FENCE, "raise_attempt" =
         "UPDATE tasker.steps SET attempt = attempt + 1 WHERE task_uuid = $1 AND step_no = $2";
-    CHANGE_TASK, "change_task" =
+    CHANGE_TASK, "change_task", [Send Results] =
         // the task is locked, so the state before ($3) is what it was
         "WITH
          changed AS (UPDATE tasker.tasks SET state = $2::int2, updated_at = now(), completed_at = CASE WHEN $2::int2 >= 8 THEN now() END
-                      WHERE task_uuid = $1 RETURNING created_at),
+                      WHERE task_uuid = $1 RETURNING task_uuid, correlation_id, template_id, priority, sampled, traced, created_at),
+         -- one that ends badly by hand becomes a dead letter as any other
+         buried AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                    SELECT tasker.shard_of(task_uuid), 24, task_uuid, correlation_id, clock_timestamp(), 0, 0, 0, 0, template_id, priority, sampled, traced
+                      FROM changed WHERE $2::int2 IN (7, 9)),
          counted AS (INSERT INTO tasker.task_counts (state, change)
                      SELECT c.state, c.change FROM changed, (VALUES ($3::int2, -1), ($2::int2, 1)) AS c(state, change) WHERE c.state < 8)
          SELECT (extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8 FROM changed";
@@ -259,26 +263,34 @@ pub async fn intervene(
     Ok(Changed {
         enqueued: enqueued.collect(),
         task: match plan.task {
-            Some(state) => Some(change_task(transaction, task_uuid, before.task, state).await?),
+            Some(state) => Some(change_task(transaction, message, before.task, state).await?),
             None => None,
         },
     })
 }
 
 async fn change_task(
-    connection: &mut PgConnection,
-    task_uuid: Uuid,
+    transaction: &mut Transaction<'_>,
+    message: &Message,
     before: TaskState,
     state: TaskState,
 ) -> Result<TaskChange> {
+    let task_uuid = message.task_uuid;
     let query = sqlx::query_scalar(CHANGE_TASK.sql)
         .bind(task_uuid)
         .bind(state as i16)
         .bind(before as i16);
-    let age_ms = CHANGE_TASK.run(query.fetch_one(&mut *connection)).await?;
+    let age_ms = CHANGE_TASK.run(query.fetch_one(&mut **transaction)).await?;
+    let buried = matches!(state, TaskState::BlockedByFailures | TaskState::Error);
+    transaction.moved(Moved {
+        operation: Operation::Send,
+        queue: Queue::Results,
+        messages: usize::from(buried),
+        recent: Some(message.into()),
+    });
     if state == TaskState::Cancelled {
         CANCELLED
-            .run(sqlx::query(CANCELLED.sql).execute(connection))
+            .run(sqlx::query(CANCELLED.sql).execute(&mut **transaction))
             .await?;
     }
     Ok(TaskChange {

@@ -57,6 +57,9 @@ pub enum Refused {
         name: String,
         source: crate::state::Illegal,
     },
+    /// Steps above it still have to end, and the task would end without them.
+    #[error("step {0}: steps that it depends on have not ended; resolve or complete those first")]
+    Early(String),
     /// The task has no such step.
     #[error("the task has no step with number {0}")]
     NoStep(i32),
@@ -94,7 +97,7 @@ pub fn plan(
             StepEvent::Complete,
         )?,
     }
-    recount(&mut steps, blueprint, snapshot.task != TaskState::Pending);
+    recount(&mut steps, &snapshot.steps, blueprint);
     let task = task_after(snapshot.task, &steps, blueprint, action)?;
     Ok(difference(snapshot, steps, task))
 }
@@ -149,6 +152,9 @@ fn change(
         .filter(|_| step_no < blueprint.graph.join())
         .and_then(|i| steps.get_mut(i))
         .ok_or(Refused::NoStep(step_no))?;
+    if step.state == StepState::Pending && step.waiting_on > 0 && event != StepEvent::Reset {
+        return Err(Refused::Early(blueprint.graph.name(step_no).to_owned()));
+    }
     step.state = step.state.on(event).map_err(|source| Refused::Step {
         name: blueprint.graph.name(step_no).to_owned(),
         source,
@@ -161,8 +167,8 @@ fn change(
 
 /// Works out every count from the states of the parents, parents first, and lets the steps follow: a
 /// skipped one with nothing failed above it waits again, a waiting one with nothing above it left runs.
-/// The roots of a task that has not `started` wait for its start.
-fn recount(steps: &mut [StepRow], blueprint: &Blueprint, started: bool) {
+/// A root that waited `before` waits for its task's start, which is a message of its own.
+fn recount(steps: &mut [StepRow], before: &[StepRow], blueprint: &Blueprint) {
     let graph = &blueprint.graph;
     for &number in graph.order().iter().chain([&graph.join()]) {
         let parents = graph.parents(number);
@@ -187,7 +193,9 @@ fn recount(steps: &mut [StepRow], blueprint: &Blueprint, started: bool) {
         if reopened {
             step.state = StepState::Pending;
         }
-        if step.state == StepState::Pending && waiting_on == 0 && (started || !parents.is_empty()) {
+        let unstarted = parents.is_empty()
+            && row(before, number).is_some_and(|was| was.state == StepState::Pending);
+        if step.state == StepState::Pending && waiting_on == 0 && !unstarted {
             step.state = match (failed > 0, is_join) {
                 (true, _) => StepState::Skipped,
                 (false, true) => StepState::Complete,

@@ -207,19 +207,68 @@ fn a_step_changes_only_where_no_handler_can_be_running_it() {
     }
 }
 
+/// a, b -> c, as blueprint.
+fn pair() -> Blueprint {
+    let source = "name: t\nnamespace_name: n\nversion: 1.0.0\nsteps:
+  - {name: a, handler: {callable: echo}}
+  - {name: b, handler: {callable: echo}}
+  - {name: c, handler: {callable: echo}, dependencies: [a, b]}\n";
+    let template = template::parse(source, "t", &template::Limits::default());
+    Blueprint::new(1, template.unwrap())
+}
+
+/// Its counts are what the states say.
+fn waiting(task: TaskState, states: [StepState; 4]) -> Snapshot {
+    let waits = [0, 0, 2, 1];
+    let steps = states.into_iter().zip(waits).map(|(state, waits)| StepRow {
+        state,
+        waiting_on: waits,
+        failed: 0,
+        tries: 0,
+        lost: 0,
+    });
+    Snapshot {
+        task,
+        steps: steps.collect(),
+    }
+}
+
 #[test]
 fn a_task_that_waits_for_its_time_does_not_start_by_a_manual_change() {
-    let blueprint = diamond("fail");
-    let before = snapshot(T::Pending, [S::Pending; 5], &blueprint);
-    let plan = plan(&before, &blueprint, &Action::Resolve { step_no: 2 }).unwrap();
-    let expected = [
-        S::Pending,
-        S::ResolvedManually,
-        S::Pending,
-        S::Pending,
-        S::Pending,
-    ];
+    let before = waiting(T::Pending, [S::Pending; 4]);
+    let plan = plan(&before, &pair(), &Action::Resolve { step_no: 1 }).unwrap();
+    let expected = [S::ResolvedManually, S::Pending, S::Pending, S::Pending];
     assert_eq!(after(&before, &plan), (T::Pending, expected.to_vec()));
+}
+
+#[test]
+fn a_root_that_waits_for_its_time_waits_though_another_step_runs() {
+    let states = [S::Error, S::Pending, S::Pending, S::Pending];
+    let before = waiting(T::StepsInProcess, states);
+    let plan = plan(&before, &pair(), &Action::Retry).unwrap();
+    let expected = [S::Enqueued, S::Pending, S::Pending, S::Pending];
+    assert_eq!(
+        after(&before, &plan),
+        (T::StepsInProcess, expected.to_vec())
+    );
+}
+
+#[test]
+fn a_step_does_not_end_by_hand_before_those_above_it() {
+    let blueprint = diamond("fail");
+    for task in [T::Pending, T::StepsInProcess] {
+        let before = snapshot(task, [S::Pending; 5], &blueprint);
+        for action in [
+            Action::Resolve { step_no: 2 },
+            Action::Complete { step_no: 4 },
+        ] {
+            let refused = plan(&before, &blueprint, &action).unwrap_err();
+            assert!(
+                refused.to_string().contains("have not ended"),
+                "{action:?}: {refused}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -258,7 +307,9 @@ proptest! {
                 let ready = parents.iter().all(|p| p.has_ended());
                 let failed = parents.iter().any(|p| p.ended_badly());
                 let state = states[(number - 1) as usize];
-                prop_assert!(!(state == S::Pending && ready), "step {} could go on", number);
+                // A root that waits does so for the task's start.
+                let unstarted = number == 1 && before.steps[0].state == S::Pending;
+                prop_assert!(!(state == S::Pending && ready) || unstarted, "step {} could go on", number);
                 prop_assert!(state != S::Skipped || failed, "step {} skipped for nothing", number);
                 prop_assert_ne!(state, S::Error);
             }
