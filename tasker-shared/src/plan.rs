@@ -5,6 +5,8 @@
 pub mod advance;
 pub mod dead_letter;
 pub mod intervene;
+#[cfg(test)]
+pub(crate) mod model;
 pub mod stale;
 
 use std::sync::Arc;
