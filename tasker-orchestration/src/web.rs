@@ -5,6 +5,7 @@ mod access;
 mod breaker;
 mod circuits;
 mod config;
+mod dlq;
 mod error;
 mod extract;
 mod health;
@@ -181,6 +182,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(templates::get))
         .routes(routes!(circuits::list))
         .routes(routes!(circuits::close))
+        .routes(routes!(dlq::list))
+        .routes(routes!(dlq::get, dlq::update))
+        .routes(routes!(dlq::of_task, dlq::add))
+        .routes(routes!(dlq::overview::stats))
+        .routes(routes!(dlq::overview::queue))
+        .routes(routes!(dlq::overview::staleness))
+        .routes(routes!(dlq::requeue::requeue))
+        .routes(routes!(dlq::requeue::requeue_all))
         .routes(routes!(config::config))
         .routes(routes!(log_level::get, log_level::put))
         .routes(routes!(metrics::metrics))

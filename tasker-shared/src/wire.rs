@@ -4,6 +4,8 @@
 
 mod circuit;
 mod config;
+mod dlq;
+mod dlq_request;
 mod error;
 mod event;
 mod graph;
@@ -25,6 +27,14 @@ pub use circuit::{CircuitClosed, CircuitResponse};
 pub use config::{
     AuthConfig, CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,
     MessagingConfig, OrchestrationConfigResponse, WorkerConfigResponse,
+};
+pub use dlq::{
+    DlqEntry, DlqInvestigationQueueEntry, DlqReason, DlqResolution, DlqStats, DlqStep,
+    StalenessHealth, StalenessMonitoring,
+};
+pub use dlq_request::{
+    DlqAddRequest, DlqInvestigationUpdate, DlqRefused, DlqRequeueFilter, DlqRequeueRequest,
+    DlqRequeued, DlqRequeuedMany, DlqUpdated,
 };
 pub use error::{ErrorBody, ErrorResponse, WorkerErrorResponse};
 pub use event::{StepProgress, TaskProgress};

@@ -90,6 +90,56 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     (
         Method::GET,
+        "/v1/dlq",
+        may(Permission::DlqRead),
+    ),
+    (
+        Method::GET,
+        "/v1/dlq/entry/{dlq_entry_uuid}",
+        may(Permission::DlqRead),
+    ),
+    (
+        Method::PATCH,
+        "/v1/dlq/entry/{dlq_entry_uuid}",
+        may(Permission::DlqUpdate),
+    ),
+    (
+        Method::POST,
+        "/v1/dlq/entry/{dlq_entry_uuid}/requeue",
+        may(Permission::DlqUpdate),
+    ),
+    (
+        Method::POST,
+        "/v1/dlq/requeue",
+        may(Permission::DlqUpdate),
+    ),
+    (
+        Method::GET,
+        "/v1/dlq/task/{task_uuid}",
+        may(Permission::DlqRead),
+    ),
+    (
+        Method::POST,
+        "/v1/dlq/task/{task_uuid}",
+        may(Permission::DlqUpdate),
+    ),
+    (
+        Method::GET,
+        "/v1/dlq/stats",
+        may(Permission::DlqStats),
+    ),
+    (
+        Method::GET,
+        "/v1/dlq/investigation-queue",
+        may(Permission::DlqRead),
+    ),
+    (
+        Method::GET,
+        "/v1/dlq/staleness",
+        may(Permission::DlqRead),
+    ),
+    (
+        Method::GET,
         "/v1/circuits",
         may(Permission::SystemCircuitsRead),
     ),

@@ -59,6 +59,23 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     }
 }
 
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<App> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        expect_type(request.headers(), &["application/json"])?;
+        let bytes = read(request.into_body(), app.loaded.config.limits.max_body_bytes).await?;
+        match bytes.is_empty() {
+            true => Ok(OptionalBody(T::default())),
+            false => parse(&bytes, "").map(OptionalBody),
+        }
+    }
+}
+
 /// The text of a body of one of these media types, or of none.
 pub(super) async fn text(request: Request, app: &App, types: &[&str]) -> Result<String, ApiError> {
     expect_type(request.headers(), types)?;
@@ -173,6 +190,19 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let params = params(parts, state).await?;
         uuid(&params, "task_uuid").map(TaskPath)
+    }
+}
+
+/// `{dlq_entry_uuid}`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EntryPath(pub(super) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for EntryPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = params(parts, state).await?;
+        uuid(&params, "dlq_entry_uuid").map(EntryPath)
     }
 }
 

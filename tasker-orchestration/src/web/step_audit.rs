@@ -90,7 +90,8 @@ fn to_state(outcome: Outcome, now: StepState, later: bool) -> StepState {
     }
 }
 
-fn name(outcome: Outcome) -> &'static str {
+/// The outcome as it is shown.
+pub(super) fn name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
         Outcome::Retryable => "retryable",

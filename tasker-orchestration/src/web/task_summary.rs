@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use tasker_shared::db::dead_letter_views;
 use tasker_shared::wire::{ErrorResponse, TaskSummaryResponse};
 
 use super::App;
+use super::dlq;
 use super::error::ApiError;
 use super::extract::TaskPath;
 use super::view::Results;
@@ -22,7 +24,7 @@ pub(super) async fn summary(
     State(app): State<App>,
     TaskPath(task_uuid): TaskPath,
 ) -> Result<Json<TaskSummaryResponse>, ApiError> {
-    Ok(Json(
-        app.task_view(task_uuid, Results::Without).await?.summary(),
-    ))
+    let view = app.task_view(task_uuid, Results::Without).await?;
+    let newest = dead_letter_views::find_of_task(&app.pool, task_uuid).await?;
+    Ok(Json(view.summary(dlq::view::in_summary(newest.as_ref()))))
 }

@@ -139,7 +139,7 @@ async fn what_is_asked_wrongly_is_refused_in_one_shape() {
     let json = "application/json";
     let table = [
         (get("/nowhere"), 404, "NOT_FOUND"),
-        (get("/v1/dlq"), 404, "NOT_FOUND"),
+        (get("/v1/nothing"), 404, "NOT_FOUND"),
         (get("/api-docs/ui/nowhere.js"), 404, "NOT_FOUND"),
         (
             request("PUT", "/v1/tasks", json, "{}"),

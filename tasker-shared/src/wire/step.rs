@@ -166,7 +166,7 @@ pub struct StepAuditResponse {
     /// Which delivery of the step to a worker it was, from 1.
     #[serde(default)]
     pub attempt: i32,
-    /// `success`, `retryable`, `permanent`, `timeout`, `panic`, `cancelled`, `lost`, `released` or `manual`.
+    /// `success`, `retryable`, `permanent`, `timeout`, `panic`, `cancelled`, `lost`, `released`, `manual`, `unroutable` or `stale`.
     #[serde(default)]
     pub outcome: String,
     #[serde(

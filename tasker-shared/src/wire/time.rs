@@ -1,5 +1,5 @@
 //! The three formats of a time in the client's wire format: with offset ([`ts`], [`ts_opt`]; also sent where
-//! the client reads a plain string) and without ([`nts_opt`]). All are UTC, to the microsecond.
+//! the client reads a plain string) and without ([`nts`], [`nts_opt`]). All are UTC, to the microsecond.
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
@@ -57,6 +57,21 @@ pub mod ts_opt {
         let text = Option::<String>::deserialize(from)?;
         text.map(|text| parse(&text).map_err(D::Error::custom))
             .transpose()
+    }
+}
+
+/// A time without offset.
+pub mod nts {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_naive(time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
+        let text = String::deserialize(from)?;
+        let naive = text.parse::<NaiveDateTime>().map_err(D::Error::custom)?;
+        Ok(naive.and_utc())
     }
 }
 

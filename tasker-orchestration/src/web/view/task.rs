@@ -123,8 +123,8 @@ impl TaskView {
         self.outline().response(steps.collect())
     }
 
-    /// As it is summarised for drawing.
-    pub(in crate::web) fn summary(&self) -> TaskSummaryResponse {
+    /// As it is summarised for drawing, with what is known of its dead letters.
+    pub(in crate::web) fn summary(&self, dlq: SummaryDlq) -> TaskSummaryResponse {
         let task_uuid = self.task.task_uuid;
         let template = SummaryTemplate {
             steps: self
@@ -146,11 +146,7 @@ impl TaskView {
             task: self.summary_of_task(),
             template,
             steps: self.steps.iter().map(step::StepView::summary).collect(),
-            dlq: SummaryDlq {
-                in_dlq: false,
-                dlq_reason: None,
-                resolution_status: None,
-            },
+            dlq,
             links: SummaryLinks {
                 task: format!("/v1/tasks/{task_uuid}"),
                 steps: format!("/v1/tasks/{task_uuid}/workflow_steps"),

@@ -14,6 +14,7 @@ use tasker_shared::template;
 use tasker_shared::wire::BlockedKind;
 use uuid::Uuid;
 
+use super::super::dlq::view::in_summary;
 use super::super::served::Handlers;
 use super::TaskView;
 use super::step::{StepView, views};
@@ -382,7 +383,7 @@ fn a_task_is_shown_with_its_counts_and_without_what_it_does_not_have() {
         body["steps"][1]["last_attempted_at"],
         "2025-01-02T03:04:06.678901"
     );
-    let summary = serde_json::to_value(view.summary()).unwrap();
+    let summary = serde_json::to_value(view.summary(in_summary(None))).unwrap();
     assert_eq!(summary["task"]["initiator"], "");
     assert_eq!(
         summary["template"]["steps"][3]["dependencies"],
