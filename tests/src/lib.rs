@@ -9,6 +9,7 @@
 
 pub mod contract;
 pub mod exposition;
+pub mod fuzz;
 mod ledger;
 pub mod otlp;
 mod process;
