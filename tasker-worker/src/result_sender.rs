@@ -122,8 +122,9 @@ impl Sender {
         }
     }
 
-    /// Hands in a batch, again and again while the database cannot be reached; returns the messages
-    /// whose results counted.
+    /// Hands in a batch, again and again for as long as it is not the batch that is at fault: a database that is
+    /// away or full, or a statement that was cancelled, must not make a failure of a good result. Returns the
+    /// messages whose results counted.
     async fn try_until_reached(&mut self, worker: Uuid, ended: &[Ended]) -> db::Result<Vec<i64>> {
         let mut pause = PAUSE.0;
         let mut again = false;
@@ -137,7 +138,7 @@ impl Sender {
                 // What a broken connection had committed already does not count a second time.
                 Ok(_) if again => return Ok(ended.iter().map(|e| e.id).collect()),
                 Ok(counted) => return Ok(counted.into_iter().map(|(_, id)| id).collect()),
-                Err(error) if error.is_unavailable() || error.is_conflict() => {
+                Err(error) if !error.blames_data() => {
                     tracing::warn!(%error, results = ended.len(), "handing in results failed; trying again");
                     again = true;
                     tokio::time::sleep(pause).await;

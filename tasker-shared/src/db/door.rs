@@ -85,6 +85,17 @@ impl Error {
             if e.code().is_some_and(|code| code == "40P01" || code == "40001"))
     }
 
+    /// Whether what was sent is at fault, so that sending it again brings the same error: it is no valid value,
+    /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all.
+    pub fn blames_data(&self) -> bool {
+        match &self.source {
+            sqlx::Error::Encode(_) => true,
+            _ => self
+                .sqlstate()
+                .is_some_and(|code| ["22", "23", "54"].contains(&code.get(..2).unwrap_or(""))),
+        }
+    }
+
     /// The server's SQLSTATE, where it answered with one.
     pub fn sqlstate(&self) -> Option<String> {
         match &self.source {
