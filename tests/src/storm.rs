@@ -34,6 +34,8 @@ pub struct Options {
     /// Leases of three seconds instead of the default, so that less is waited for.
     pub short_leases: bool,
     pub tasks_per_second: f64,
+    /// Only kinds whose name contains this; all where it is empty.
+    pub only: String,
 }
 
 impl Options {
@@ -57,6 +59,7 @@ impl Options {
             workers: 3,
             short_leases: false,
             tasks_per_second: 20.0,
+            only: String::new(),
         }
     }
 }
@@ -69,7 +72,8 @@ pub async fn run(options: &Options) -> Report {
     eprintln!("storm of seed {} ({SEED} repeats it)", options.seed);
     let began = Instant::now();
     let mut scene = Scene::set(options).await;
-    let (kinds, skipped) = scene.kinds();
+    let (mut kinds, skipped) = scene.kinds();
+    kinds.retain(|kind| kind.as_str().contains(&options.only));
     for (kind, why) in &skipped {
         eprintln!("skipped: {kind}: {why}");
     }

@@ -28,6 +28,9 @@ struct Arguments {
     /// Tasks asked for each second.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
+    /// Only kinds of faults whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 #[tokio::main]
@@ -37,6 +40,7 @@ async fn main() -> ExitCode {
     options.seed = arguments.seed.unwrap_or(options.seed);
     options.short_leases = arguments.short_leases;
     options.tasks_per_second = arguments.rate;
+    options.only = arguments.only;
     let report = storm::run(&options).await;
     println!("{report}");
     for words in report.audit.wrong.iter().chain(&late(&report)) {

@@ -239,8 +239,10 @@ impl Audit {
                     self.lose(format!("{place} is not there"));
                     continue;
                 };
-                if row.waiting_on != 0 {
-                    self.twice(format!("{place} waits on {} parents", row.waiting_on));
+                match row.waiting_on {
+                    0 => {}
+                    told @ ..0 => self.twice(format!("{place} was told {} ends too many", -told)),
+                    open => self.lose(format!("{place} waits for {open} more parents")),
                 }
                 let history = histories.get(&(wanted.task, step_no)).unwrap_or(&nothing);
                 if let Some(end) = end {

@@ -62,7 +62,7 @@ enum Begun {
     DatabaseGone,
     Lines(Vec<String>),
     Clocks(Vec<String>),
-    Disk,
+    Disk { refused_before: usize },
 }
 
 impl Scene {
@@ -144,8 +144,8 @@ impl Scene {
         }
         let hold = faults.iter().map(|fault| fault.hold).max();
         tokio::time::sleep(hold.unwrap_or_default()).await;
-        for fault in &begun {
-            self.end(fault).await;
+        for (fault, count) in begun.iter().zip(&mut evidence) {
+            *count += self.end(fault).await;
         }
         let (probes, recovered) = recovery::probe(self.stack.sql(), self.strikes).await;
         self.probes.extend(probes);
@@ -224,8 +224,8 @@ impl Scene {
         }
     }
 
-    /// Ends what lasts.
-    async fn end(&mut self, fault: &Begun) {
+    /// Ends what lasts; answers what it struck, where only now that can be counted.
+    async fn end(&mut self, fault: &Begun) -> usize {
         match fault {
             Begun::Nothing | Begun::Killed { .. } => {}
             Begun::Frozen { who, until } => {
@@ -246,12 +246,14 @@ impl Scene {
                     .for_each(|name| self.stack.line(name).set(Line::Passing));
             }
             Begun::Clocks(names) => names.iter().for_each(|name| self.stack.step_clock(name, 0)),
-            Begun::Disk => {
+            Begun::Disk { refused_before } => {
                 if let Ok(disk) = &self.disk {
                     disk.clear();
                 }
+                return self.writes_refused() - refused_before;
             }
         }
+        0
     }
 
     /// Starts what was killed again.
@@ -308,20 +310,20 @@ impl Scene {
         let Ok(disk) = &self.disk else {
             return (Begun::Nothing, 0);
         };
-        let log = self.stack.postgres().log();
-        let refused = || {
-            let text = std::fs::read(&log).unwrap_or_default();
-            String::from_utf8_lossy(&text)
-                .matches("No space left on device")
-                .count()
-        };
-        let before = refused();
         disk.fill();
+        let refused_before = self.writes_refused();
         let until = Instant::now() + NOTICED;
-        while refused() == before && Instant::now() < until {
+        while self.writes_refused() == refused_before && Instant::now() < until {
             tokio::time::sleep(POLL).await;
         }
-        (Begun::Disk, refused() - before)
+        (Begun::Disk { refused_before }, 0)
+    }
+
+    /// How often PostgreSQL has said since its start that there is no room.
+    fn writes_refused(&mut self) -> usize {
+        let text = std::fs::read(self.stack.postgres().log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        text.matches("No space left on device").count()
     }
 
     /// All processes in one of three cases, otherwise one.

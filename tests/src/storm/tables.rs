@@ -15,8 +15,10 @@ use uuid::Uuid;
 use super::kind::Kind;
 
 /// How long statements are lain in wait for, and how many are struck.
-const WAIT: Duration = Duration::from_secs(3);
+const WAIT: Duration = Duration::from_secs(5);
 const MOST_STRUCK: usize = 12;
+/// How long rows are held at a time.
+const HELD: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(10);
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +53,16 @@ pub(super) async fn break_statements(pool: &PgPool, kind: Kind) -> usize {
         "SELECT count(*) FILTER (WHERE {strike}(pid)) FROM pg_stat_activity
           WHERE application_name LIKE 'tasker-%' AND state = 'active' AND wait_event_type = 'Lock'"
     );
+    let began = Instant::now();
+    let mut struck = 0;
+    while struck < MOST_STRUCK && began.elapsed() < WAIT {
+        struck += lie_in_wait(pool, &strike).await;
+    }
+    struck
+}
+
+/// Holds what is claimed at this moment for a while. Answers how many ran into it.
+async fn lie_in_wait(pool: &PgPool, strike: &str) -> usize {
     let mut holding = pool.begin().await.unwrap();
     for rows in [
         "SELECT 1 FROM tasker.ready WHERE worker IS NOT NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
@@ -61,13 +73,13 @@ pub(super) async fn break_statements(pool: &PgPool, kind: Kind) -> usize {
     }
     let began = Instant::now();
     let mut struck = 0;
-    while struck < MOST_STRUCK && began.elapsed() < WAIT {
-        let found: i64 = sqlx::query_scalar(AssertSqlSafe(strike.clone()))
+    while struck < MOST_STRUCK && began.elapsed() < HELD {
+        tokio::time::sleep(POLL).await;
+        let found: i64 = sqlx::query_scalar(AssertSqlSafe(strike))
             .fetch_one(&mut *holding)
             .await
             .unwrap();
         struck += usize::try_from(found).unwrap_or(0);
-        tokio::time::sleep(POLL).await;
     }
     holding.rollback().await.unwrap();
     struck
