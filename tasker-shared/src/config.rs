@@ -15,8 +15,8 @@ pub(crate) use keys::DEFAULT_OTLP_ENDPOINT;
 pub use keys::{
     Auth, Backpressure, BreakerKeys, Channels, CircuitBreakers, CircuitBreakersFfiCompletion,
     CircuitBreakersPgmq, CircuitBreakersTaskReadiness, CircuitBreakersWeb, Config, Correlation,
-    Database, DeadLetters, Limits, LogFormat, LogLevel, Logging, OtlpProtocol, Server, Telemetry,
-    TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerCircuits, WorkerHandlers,
+    Database, DeadLetters, Limits, LogFormat, LogLevel, Logging, OtlpProtocol, Retention, Server,
+    Telemetry, TelemetryMetrics, TelemetryOpentelemetry, Worker, WorkerCircuits, WorkerHandlers,
 };
 pub use layers::{Argument, Inputs};
 pub use reference::{base_file, reference};

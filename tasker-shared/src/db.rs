@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod advance;
 pub mod api_keys;
+pub mod archive;
 pub mod circuits;
 pub mod claim;
 pub mod controls;
@@ -18,6 +19,7 @@ pub mod lanes;
 pub mod measure;
 pub mod migrate;
 pub mod namespaces;
+pub mod partitions;
 pub mod pool;
 pub mod pressure;
 pub mod queue_views;
@@ -25,6 +27,7 @@ pub mod requests;
 pub mod shards;
 pub mod sketch;
 pub mod staleness;
+pub mod stats;
 pub mod step_views;
 pub mod submit;
 pub mod task_views;
@@ -60,11 +63,13 @@ fn all_statements() -> Vec<&'static Statement> {
         measure::verdict::STATEMENTS,
         migrate::STATEMENTS,
         namespaces::STATEMENTS,
+        partitions::STATEMENTS,
         pressure::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,
         shards::STATEMENTS,
         staleness::STATEMENTS,
+        stats::STATEMENTS,
         step_views::STATEMENTS,
         submit::STATEMENTS,
         task_views::STATEMENTS,

@@ -1,6 +1,6 @@
 //! What server, worker and command line share. Bottom to top, each layer knows only those below it:
 //! ids, clock, document, config; template, graph, state, retry, plan (pure: no async, no database);
-//! metrics (what is counted), resilience (bounded channels), telemetry and logging (how it leaves);
+//! metrics and stats (what is counted), resilience (bounded channels), telemetry and logging (how it leaves);
 //! wire (the REST bodies); db (every SQL statement); access (who calls and what they may do); embedded (a private PostgreSQL).
 
 pub mod access;
@@ -21,6 +21,7 @@ pub mod resilience;
 pub mod retry;
 mod spelling;
 pub mod state;
+pub mod stats;
 pub mod telemetry;
 pub mod template;
 pub mod wire;

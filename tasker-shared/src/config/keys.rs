@@ -76,12 +76,14 @@ macro_rules! choice {
 
 mod dead_letters;
 mod resilience;
+mod retention;
 
 pub use dead_letters::DeadLetters;
 pub use resilience::{
     Backpressure, BreakerKeys, CircuitBreakers, CircuitBreakersFfiCompletion, CircuitBreakersPgmq,
     CircuitBreakersTaskReadiness, CircuitBreakersWeb,
 };
+pub use retention::Retention;
 
 /// The type's own list says what is allowed.
 struct Listed;
@@ -130,6 +132,7 @@ pub struct Config {
     pub circuit_breakers: CircuitBreakers,
     pub backpressure: Backpressure,
     pub dead_letters: DeadLetters,
+    pub retention: Retention,
     pub logging: Logging,
     pub telemetry: Telemetry,
 }
@@ -146,6 +149,7 @@ impl Config {
             circuit_breakers: CircuitBreakers::read(reader),
             backpressure: Backpressure::read(reader),
             dead_letters: DeadLetters::read(reader),
+            retention: Retention::read(reader),
             logging: Logging::read(reader),
             telemetry: Telemetry::read(reader),
         }
@@ -163,6 +167,8 @@ section! {
         max_connections: u32 = 10, 1..=1_000;
         /// How long to wait for a connection before a request or a pass gives up.
         connect_timeout_ms: u64 = 5_000, 100..=HOUR_MS;
+        /// `url` leads to a pooler that gives out connections for a transaction (PgBouncer 1.21 or newer).
+        pooler: bool = false, ();
         /// Be woken by notifications. Without, everything works by polling alone.
         listen: bool = true, ();
     }
@@ -399,7 +405,18 @@ pub(super) fn contradictions(config: &Config, entries: &[Entry]) -> Vec<Fault> {
         auth.jwks_url.is_some(),
     ];
     let token_keys = token_keys.into_iter().filter(|is_set| *is_set).count();
+    let is_direct = !config.database.pooler || config.database.direct_url.is_some();
     let rules = [
+        (
+            is_direct || !config.database.listen,
+            "database.listen",
+            "needs a connection without a pooler between: set `database.direct_url`, or `database.listen` to false",
+        ),
+        (
+            is_direct || config.retention.keep_days.is_none(),
+            "retention.keep_days",
+            "needs a connection without a pooler between: set `database.direct_url`",
+        ),
         (
             token_keys <= 1,
             "auth.enabled",
