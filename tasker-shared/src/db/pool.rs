@@ -10,6 +10,8 @@ use sqlx::{ConnectOptions, Connection};
 use super::{Error, Result};
 
 mod measured;
+#[cfg(test)]
+mod tls;
 
 pub use measured::Pool;
 pub(super) use measured::apart_from_waiting;
