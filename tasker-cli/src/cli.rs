@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, Credentials};
 use crate::commands::{
-    circuit, config, demo, demo_payments, dev, health, key, log_level, migrate, server, step, task,
-    template, worker,
+    bench, circuit, config, demo, demo_payments, dev, health, key, log_level, migrate, server,
+    step, task, template, worker,
 };
 use crate::failure::Failure;
 
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Config(config::Config),
     /// Show or change the level at which a server or worker logs, while it runs
     LogLevel(log_level::LogLevel),
+    /// Measure how fast this machine runs tasks, and check every result
+    Bench(bench::Bench),
     /// The payment provider of the example workflow
     #[command(hide = true)]
     DemoPayments(demo_payments::DemoPayments),
@@ -101,6 +103,7 @@ impl Cli {
             Command::Health(command) => command.run().await,
             Command::Config(command) => command.run(),
             Command::LogLevel(command) => command.run().await,
+            Command::Bench(command) => command.run().await,
             Command::DemoPayments(command) => command.run().await,
         }
     }
@@ -115,6 +118,7 @@ impl Cli {
             Command::Health(command) => command.wants_json(),
             Command::LogLevel(command) => command.wants_json(),
             Command::Key(command) => command.wants_json(),
+            Command::Bench(command) => command.wants_json(),
             Command::Dev(_)
             | Command::Demo(_)
             | Command::Server(_)
@@ -177,6 +181,14 @@ mod tests {
             "tasker config show --json",
             "tasker log-level",
             "tasker log-level info,sqlx=debug --url http://127.0.0.1:8081 --json",
+            "tasker bench throughput --shape dag7 --tasks 5 --workers 2 --via rest --connections 8 --sketch --json",
+            "tasker bench latency --shape fanout:10 --rate 500 --tasks 5",
+            "tasker bench submit --connections 256 --tasks 10 --database-url postgres://localhost/empty",
+            "tasker bench --json backlog --tasks 10 --measured-tasks 5",
+            "tasker bench history --tasks 10 --shape single",
+            "tasker bench pinned --minutes 0.5 --data /var/tmp",
+            "tasker bench idle --seconds 5",
+            "tasker bench scale --tasks 10 --handler-ms 5 --concurrency 10",
         ] {
             let words = line.split_whitespace();
             if let Err(error) = Cli::try_parse_from(words) {
@@ -202,6 +214,12 @@ mod tests {
             "tasker health --api-key x --token y",
             "tasker dev --reset --database-url postgres://localhost/tasker",
             "tasker template check",
+            "tasker bench",
+            "tasker bench throughput --shape square",
+            "tasker bench throughput --tasks 0",
+            "tasker bench latency --rate fast",
+            "tasker bench pinned --minutes 0",
+            "tasker bench idle --data x --database-url postgres://localhost/x",
             "tasker task pause 0199c3e0-ccdb-7581-87ab-3f67dae00000",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");

@@ -1,5 +1,6 @@
 //! The commands, a file each: what they are given, what they ask the server, what they print.
 
+pub(crate) mod bench;
 pub(crate) mod circuit;
 pub(crate) mod config;
 pub(crate) mod demo;

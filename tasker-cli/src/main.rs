@@ -1,6 +1,7 @@
 //! The program `tasker`: people's commands against the REST API, and the processes that serve it.
 //! What those processes do is in the libraries; this program starts, stops and shows.
 
+mod bench;
 mod cli;
 mod client;
 mod commands;

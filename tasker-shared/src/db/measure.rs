@@ -89,6 +89,8 @@ statements! {
                                 (coalesce(extract(epoch FROM sum(finished_at - started_at)), 0) * 1000)::float8 AS handlers_ms
                            FROM tasker.attempts WHERE task_uuid = t.task_uuid) a
           WHERE t.task_uuid = ANY ($1)";
+    NTH_END, "find_nth_end" =
+        "SELECT /* tasker bench */ finished_at FROM tasker.attempts WHERE finished_at >= $1 ORDER BY finished_at OFFSET $2 LIMIT 1";
     PIN, "pin_snapshot" = "SELECT /* tasker bench */ count(*) FROM tasker.shards";
     ISOLATE, "isolate_transaction" = "SET TRANSACTION /* tasker bench */ ISOLATION LEVEL REPEATABLE READ";
     SUBMIT, "submit_in_sql" =
@@ -137,6 +139,12 @@ pub async fn open(pool: &Pool) -> Result<i64> {
 pub async fn times(pool: &Pool, tasks: &[Uuid]) -> Result<Vec<Times>> {
     let query = sqlx::query_as(TIMES.sql).bind(tasks);
     TIMES.run(query.fetch_all(pool)).await
+}
+
+/// When the handler of so many attempts had ended since then; `None` where there are fewer. Reads every attempt.
+pub async fn nth_end(pool: &Pool, since: DateTime<Utc>, nth: i64) -> Result<Option<DateTime<Utc>>> {
+    let query = sqlx::query_scalar(NTH_END.sql).bind(since).bind(nth - 1);
+    NTH_END.run(query.fetch_optional(pool)).await
 }
 
 /// Takes a snapshot that lasts as long as the transaction, which must just have begun: vacuum removes nothing that has

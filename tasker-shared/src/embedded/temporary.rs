@@ -54,10 +54,22 @@ impl Temporary {
         settings: &[(&str, &str)],
         durable: bool,
     ) -> Result<Self, TemporaryError> {
+        Self::start_in(&std::env::temp_dir(), settings, durable).await
+    }
+
+    /// The same in a directory of this one, or of `/tmp` where the server's user cannot get there.
+    ///
+    /// # Errors
+    /// As [`Temporary::start`].
+    pub async fn start_in(
+        parent: &Path,
+        settings: &[(&str, &str)],
+        durable: bool,
+    ) -> Result<Self, TemporaryError> {
         let binaries = Binaries::find(None)?;
         let account = Account::find()?;
         let pattern = pattern_place(&binaries, account);
-        let directory = make_directory(account).map_err(TemporaryError::Directory)?;
+        let directory = make_directory(parent, account).map_err(TemporaryError::Directory)?;
         let mut options = Options::new(directory.join("postgres"), binaries);
         options.durable = durable;
         options.settings = settings
@@ -146,13 +158,12 @@ impl Drop for Temporary {
     }
 }
 
-/// In the directory for temporary files, where the server's user can get there.
-fn make_directory(account: Account) -> io::Result<PathBuf> {
-    let asked = std::env::temp_dir();
-    let parent = if account.enters(&asked) {
+/// In the directory asked for, where the server's user can get there.
+fn make_directory(asked: &Path, account: Account) -> io::Result<PathBuf> {
+    let parent = if account.enters(asked) {
         asked
     } else {
-        PathBuf::from("/tmp")
+        Path::new("/tmp")
     };
     let directory = parent.join(format!("tasker-temporary-{:016x}", rand::random::<u64>()));
     private_directory(&directory, account)?;
