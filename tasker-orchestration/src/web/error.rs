@@ -221,7 +221,7 @@ impl From<access::Refusal> for ApiError {
         }
         if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
             error.0.retry_after = Some(RETRY_AFTER);
-            error.0.away = true;
+            error.0.away = matches!(refusal, access::Refusal::Unavailable(_));
         }
         error.0.headers = refusal.headers();
         error

@@ -18,7 +18,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Keys that cannot be fetched again are good for so long after they should have been.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 
-const AWAY: Refusal = Refusal::Unavailable("the keys of tokens cannot be fetched");
+const AWAY: Refusal = Refusal::NoPublishedKeys;
 
 /// The keys at a URL.
 #[derive(Debug)]

@@ -28,8 +28,13 @@ pub enum Refusal {
     OutsideNamespace(String),
     #[error("this path has no rule for who may use it, so nobody may")]
     NoRule,
+    /// The database that has the API keys does not answer.
     #[error("credentials cannot be checked at present: {0}; try again")]
     Unavailable(&'static str),
+    #[error(
+        "tokens cannot be checked at present: the keys that verify them cannot be fetched; try again"
+    )]
+    NoPublishedKeys,
 }
 
 impl Refusal {
@@ -44,7 +49,7 @@ impl Refusal {
             Refusal::Forbidden(_) | Refusal::OutsideNamespace(_) | Refusal::NoRule => {
                 StatusCode::FORBIDDEN
             }
-            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Unavailable(_) | Refusal::NoPublishedKeys => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -58,7 +63,7 @@ impl Refusal {
             }
             Refusal::Forbidden(_) => "FORBIDDEN",
             Refusal::OutsideNamespace(_) | Refusal::NoRule => "AUTHORIZATION_FAILED",
-            Refusal::Unavailable(_) => "SERVICE_UNAVAILABLE",
+            Refusal::Unavailable(_) | Refusal::NoPublishedKeys => "SERVICE_UNAVAILABLE",
         }
     }
 
@@ -73,7 +78,7 @@ impl Refusal {
             Refusal::Forbidden(_) | Refusal::OutsideNamespace(_) | Refusal::NoRule => {
                 Some("forbidden")
             }
-            Refusal::Unavailable(_) => None,
+            Refusal::Unavailable(_) | Refusal::NoPublishedKeys => None,
         }
     }
 
@@ -81,7 +86,10 @@ impl Refusal {
     #[must_use]
     pub fn severity(&self) -> &'static str {
         match self {
-            Refusal::Missing { .. } | Refusal::Expired(_) | Refusal::Unavailable(_) => "low",
+            Refusal::Missing { .. }
+            | Refusal::Expired(_)
+            | Refusal::Unavailable(_)
+            | Refusal::NoPublishedKeys => "low",
             Refusal::Malformed(_)
             | Refusal::Forbidden(_)
             | Refusal::OutsideNamespace(_)
