@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, Credentials};
 use crate::commands::{
-    bench, circuit, config, demo, demo_payments, dev, health, key, log_level, migrate, server,
+    bench, circuit, config, demo, demo_payments, dev, doctor, health, key, log_level, migrate, server,
     step, task, template, worker,
 };
 use crate::failure::Failure;
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Circuit(circuit::Circuit),
     /// Ask a server how it is
     Health(health::Health),
+    /// Check configuration, database, migrations, clocks, permissions and telemetry, and say how to mend each
+    Doctor(doctor::Doctor),
     /// Show the configuration
     Config(config::Config),
     /// Show or change the level at which a server or worker logs, while it runs
@@ -101,6 +103,7 @@ impl Cli {
             Command::Migrate(command) => command.run().await,
             Command::Circuit(command) => command.run().await,
             Command::Health(command) => command.run().await,
+            Command::Doctor(command) => command.run().await,
             Command::Config(command) => command.run(),
             Command::LogLevel(command) => command.run().await,
             Command::Bench(command) => command.run().await,
@@ -118,6 +121,7 @@ impl Cli {
             Command::Health(command) => command.wants_json(),
             Command::LogLevel(command) => command.wants_json(),
             Command::Key(command) => command.wants_json(),
+            Command::Doctor(command) => command.wants_json(),
             Command::Bench(command) => command.wants_json(),
             Command::Dev(_)
             | Command::Demo(_)
@@ -157,6 +161,7 @@ mod tests {
             "tasker migrate --check",
             "tasker key create --name ci --permission tasks:create tasks:read --namespace shop --expires 720h",
             "tasker key list --json",
+            "tasker doctor --json",
             "tasker key revoke ci",
             "tasker health --api-key x",
             "tasker task list --token x",

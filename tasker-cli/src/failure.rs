@@ -44,6 +44,9 @@ pub(crate) enum Failure {
     /// As above, and there is nothing to add.
     #[error("failed")]
     Silent,
+    /// Nobody answered, and the output has said who.
+    #[error("unreachable")]
+    Unusable,
     /// Output that nobody takes any more, or a local file that cannot be used.
     #[error("{doing}")]
     Local {
@@ -58,7 +61,10 @@ impl Failure {
         match self {
             Failure::Refused { .. } | Failure::Verdict(_) | Failure::Silent => 1,
             Failure::Strange { .. } | Failure::Local { .. } => 1,
-            Failure::Usage(_) | Failure::Setup { .. } | Failure::Unreachable { .. } => 2,
+            Failure::Usage(_)
+            | Failure::Setup { .. }
+            | Failure::Unreachable { .. }
+            | Failure::Unusable => 2,
         }
     }
 

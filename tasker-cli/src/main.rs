@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod commands;
 mod dev;
+mod doctor;
 mod failure;
 mod follow;
 mod order;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 /// Says on standard error what went wrong. Where JSON is wanted, a refusal is its body on standard output.
 fn report(failure: &Failure, json: bool) -> ExitCode {
     match failure {
-        Failure::Silent => {}
+        Failure::Silent | Failure::Unusable => {}
         // Whoever read the output has had enough, as `head` has.
         Failure::Local { source, .. } if source.kind() == ErrorKind::BrokenPipe => {}
         Failure::Verdict(_) if json => {}
