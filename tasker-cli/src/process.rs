@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tasker_shared::config::{Argument, Config, Loaded};
-use tasker_shared::db::{migrate, pool::Target};
+use tasker_shared::db::pool::Target;
 use tasker_shared::logging;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,9 +17,6 @@ use crate::failure::Failure;
 
 /// Names the file that a process writes its address to.
 pub(crate) const ADDRESS_FILE: &str = "TASKER_ADDRESS_FILE";
-/// How long a database that is not there is waited for before a process gives up starting.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The configuration in force, with what the command line says above everything.
 pub(crate) fn configuration(arguments: &[Argument]) -> Result<Loaded, Failure> {
@@ -45,22 +42,6 @@ pub(crate) fn migration_target(config: &Config) -> Result<Target, Failure> {
     let patience = Duration::from_millis(database.connect_timeout_ms);
     Target::parse(url.expose(), "tasker migrate", patience)
         .map_err(|source| Failure::Usage(source.to_string()))
-}
-
-/// Applies what is missing. A database that is just starting is waited for.
-pub(crate) async fn migrate(config: &Config) -> Result<(), Failure> {
-    let target = migration_target(config)?;
-    let until = tokio::time::Instant::now() + DATABASE_PATIENCE;
-    loop {
-        match migrate::run(&target).await {
-            Ok(()) => return Ok(()),
-            Err(error @ migrate::Error::Unreachable(_)) if tokio::time::Instant::now() < until => {
-                tracing::warn!(%error, "the database cannot be reached yet");
-                tokio::time::sleep(DATABASE_PAUSE).await;
-            }
-            Err(error) => return Err(Failure::setup("the database cannot be migrated", error)),
-        }
-    }
 }
 
 /// Writes where the process listens into the file that the environment names, if it names one.

@@ -224,7 +224,7 @@ async fn work(
 ) -> Result<(), Error> {
     let mut shutdown = pin!(shutdown);
     let working = CancellationToken::new();
-    let (loops, stores) = loops.spawn(&vitals, &working, &serving.stop);
+    let (loops, stores) = loops.spawn(&vitals, &working);
     let health = state.health().clone();
     serving.front.start(web::router(state, serving.stop.clone()));
     tokio::select! {

@@ -27,6 +27,7 @@ struct Parts {
     sources: Vec<String>,
     details: Option<Box<RawValue>>,
     status_code: Option<u16>,
+    handed_back: bool,
 }
 
 impl StepError {
@@ -57,7 +58,19 @@ impl StepError {
             sources: Vec::new(),
             details: None,
             status_code: None,
+            handed_back: false,
         }))
+    }
+
+    /// No failure of the handler: its step is handed back, and runs again without having spent an attempt.
+    pub(crate) fn handed_back(message: impl Into<String>) -> Self {
+        let mut error = Self::retryable(message).with_type("handed_back");
+        error.0.handed_back = true;
+        error
+    }
+
+    pub(crate) fn is_handed_back(&self) -> bool {
+        self.0.handed_back
     }
 
     /// Replaces the name under which this kind of failure is counted and shown.

@@ -22,6 +22,7 @@ use serde::Serialize;
 use tasker_shared::document::{self, Document};
 use tasker_shared::name::Name;
 
+use crate::completions::Completions;
 use crate::context::{Limits, StepContext};
 use crate::error::StepError;
 
@@ -87,16 +88,16 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Registers `http`, `transform`, `echo`, `sleep` and `fail`, and `command` only where `command` says so:
+/// Registers `http`, `transform`, `echo`, `sleep` and `fail`, and `command` only where it is given the door for it:
 /// whoever can store a template can then run programs as the worker's user.
-pub fn built_in(registry: &mut Registry, command: bool) {
+pub fn built_in(registry: &mut Registry, command: Option<Completions>) {
     registry.insert("http", http::Http::default());
     registry.insert("transform", transform::Transform::default());
     registry.insert("echo", echo::Echo);
     registry.insert("sleep", sleep::Sleep);
     registry.insert("fail", fail::Fail);
-    if command {
-        registry.insert("command", command::Command);
+    if let Some(completions) = command {
+        registry.insert("command", command::Command::new(completions));
     }
 }
 
@@ -130,7 +131,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::testing;
+    use crate::{completions, testing};
 
     #[derive(Serialize)]
     struct Receipt {
@@ -196,8 +197,8 @@ mod tests {
         assert!(!error.is_retryable());
     }
 
-    #[test]
-    fn command_is_registered_only_where_it_is_asked_for() {
+    #[tokio::test]
+    async fn command_is_registered_only_where_it_is_asked_for() {
         for (command, expected) in [
             (false, &["echo", "fail", "http", "sleep", "transform"][..]),
             (
@@ -206,7 +207,7 @@ mod tests {
             ),
         ] {
             let mut registry = Registry::default();
-            built_in(&mut registry, command);
+            built_in(&mut registry, command.then(completions::tests::open_door));
             assert_eq!(registry.callables(), expected);
         }
     }
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn a_later_handler_of_the_same_name_replaces_a_built_in_one() {
         let mut registry = Registry::default();
-        built_in(&mut registry, false);
+        built_in(&mut registry, None);
         let built_in = registry.get("echo").unwrap();
         registry.insert("echo", charge);
         assert!(!Arc::ptr_eq(&built_in, &registry.get("echo").unwrap()));

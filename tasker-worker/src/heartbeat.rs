@@ -9,6 +9,7 @@ use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::wake::{Topic, Wakes};
 use tasker_shared::db::workers::{self, Registration};
+use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub(crate) struct Heartbeat {
     pub(crate) wakes: Wakes,
     pub(crate) progress: Arc<Progress>,
     pub(crate) clock: Clock,
+    /// Told how renewing goes, and never asked.
+    pub(crate) breaker: Breaker,
 }
 
 impl Heartbeat {
@@ -53,7 +56,8 @@ impl Heartbeat {
                 _ = self.wakes.wait(Topic::Cancels, pause) => {}
                 () = stop.cancelled() => break,
             }
-            pause = match self.beat().await {
+            let beaten = self.beat().await;
+            pause = match db::tell(&self.breaker, beaten) {
                 Ok(()) => self.interval,
                 Err(error) => {
                     tracing::warn!(%error, "renewing the lease failed; trying again");

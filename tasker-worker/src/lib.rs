@@ -3,6 +3,7 @@
 //! A handler is an `async fn(StepContext) -> Result<impl Serialize, StepError>`.
 
 mod circuits;
+pub mod completions;
 mod context;
 mod error;
 pub mod handlers;
@@ -18,6 +19,7 @@ pub mod testing;
 pub mod web;
 mod worker;
 
+pub use completions::Completions;
 pub use context::{AncestorError, Ancestors, Inputs, Limits, StepContext};
 pub use error::StepError;
 pub use handlers::{Handler, Registry};

@@ -10,7 +10,8 @@ use tasker_shared::db::submit::{self, Ended};
 use tasker_shared::db::wake::Throttle;
 use tasker_shared::metrics::{Correlation, worker as metrics};
 use tasker_shared::plan::Outcome;
-use tasker_shared::resilience::channel::{self, Receiver, Watch};
+use tasker_shared::resilience::breaker::Breaker;
+use tasker_shared::resilience::channel::{self, Receiver};
 use uuid::Uuid;
 
 use crate::StepError;
@@ -45,15 +46,22 @@ pub(crate) struct Sender {
     connection: Pinned,
     channel: Receiver<Finished>,
     throttle: Throttle,
+    /// Told how handing in goes, and never asked.
+    breaker: Breaker,
 }
 
 /// A channel for `capacity` results and the loop at its end.
-pub(crate) fn channel(capacity: usize, connection: Pinned) -> (Results, Sender) {
+pub(crate) fn channel(
+    capacity: usize,
+    connection: Pinned,
+    breaker: Breaker,
+) -> (Results, Sender) {
     let (sender, receiver) = channel::bounded("results", "worker", capacity);
     let sender_loop = Sender {
         connection,
         channel: receiver,
         throttle: Throttle::new(Instant::now()),
+        breaker,
     };
     (Results { channel: sender }, sender_loop)
 }
@@ -65,9 +73,9 @@ impl Results {
         let _ = self.channel.send(finished).await;
     }
 
-    /// How the channel stands.
-    pub(crate) fn watch(&self) -> Watch {
-        self.channel.watch()
+    /// Waits until another end could be put on its way.
+    pub(crate) async fn room(&self) {
+        self.channel.room().await;
     }
 }
 
@@ -134,7 +142,7 @@ impl Sender {
                 Ok(connection) => submit::submit(connection, worker, ended, notify).await,
                 Err(error) => Err(error),
             };
-            match self.connection.check(result) {
+            match db::tell(&self.breaker, self.connection.check(result)) {
                 // What a broken connection had committed already does not count a second time.
                 Ok(_) if again => return Ok(ended.iter().map(|e| e.id).collect()),
                 Ok(counted) => return Ok(counted.into_iter().map(|(_, id)| id).collect()),

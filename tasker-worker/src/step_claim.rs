@@ -14,6 +14,7 @@ use tasker_shared::db::pool::{Pinned, Pool};
 use tasker_shared::db::wake::{Patience, Topic, Wakes};
 use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
 use tasker_shared::name::Name;
+use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -51,6 +52,7 @@ pub(crate) struct Claim {
     pub(crate) lanes: Lanes,
     /// What began the run of claims that goes on now.
     pub(crate) method: ClaimMethod,
+    pub(crate) breaker: Breaker,
 }
 
 /// The lanes and how far each has been worked off.
@@ -71,8 +73,19 @@ impl Claim {
     /// Works until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match self.pass().await {
+            self.progress.came_round();
+            if let Err(open) = self.breaker.admit() {
+                tokio::select! {
+                    () = tokio::time::sleep(open.retry_after) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            let passed = self.pass().await;
+            match db::tell(&self.breaker, passed) {
                 Ok(true) => self.patience.found(),
+                // The next one shows whether the database is back for good.
+                Ok(false) if !self.breaker.is_closed() => {}
                 Ok(false) => {
                     let patience = self.patience.wait(self.wakes.hears());
                     let woken = tokio::select! {
@@ -98,6 +111,7 @@ impl Claim {
             while self.running.free() == 0 && !stop.is_cancelled() {
                 // A worker whose handlers take long is busy, not stuck.
                 self.progress.claimed(self.clock.now());
+                self.progress.came_round();
                 tokio::select! {
                     () = self.running.freed() => {}
                     () = tokio::time::sleep(BUSY) => {}

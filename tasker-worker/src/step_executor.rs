@@ -355,6 +355,9 @@ fn tell(step: &Claimed, blueprint: &Blueprint, end: &End, start: SystemTime) {
 
 /// The end of an attempt whose handler said that it failed.
 fn failed(failure: StepError) -> End {
+    if failure.is_handed_back() {
+        return End::Failure(Outcome::Released, failure, ErrorType::Cancelled);
+    }
     let outcome = if failure.is_retryable() {
         Outcome::Retryable
     } else {

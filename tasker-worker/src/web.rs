@@ -8,6 +8,7 @@ mod failure;
 mod health;
 mod log_level;
 mod metrics;
+mod starting;
 mod state;
 mod templates;
 
@@ -18,6 +19,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 use self::failure::Failure;
+pub use self::starting::{Starting, router as starting};
 pub use self::state::{Progress, State};
 
 /// Every route of a worker.

@@ -1,45 +1,27 @@
-//! A worker: its handlers, its connections and its loops, from start to drain.
+//! A worker: its handlers and its configuration, and why it may not come to work.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tasker_shared::access::{self, Gate};
-use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{self, Argument, Config, Loaded};
-use tasker_shared::db::pool::Pool;
-use tasker_shared::db::pool::{BadUrl, Pinned, Target};
-use tasker_shared::db::wake::{self, Patience, Topic, Wakes};
-use tasker_shared::db::workers::Registration;
+use tasker_shared::db::pool::{BadUrl, Target};
 use tasker_shared::metrics::Process;
-use tasker_shared::metrics::worker::ClaimMethod;
-use tasker_shared::telemetry::{self, Telemetry};
+use tasker_shared::telemetry;
 use tasker_shared::{db, logging};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::circuits::Circuits;
+use crate::StepContext;
+use crate::completions::{self, Arrivals, Completions};
 use crate::handlers::{self, Handler, Registry};
-use crate::heartbeat::Heartbeat;
-use crate::measure;
-use crate::result_sender;
-use crate::running::{Running, Stop};
-use crate::schema::Schemas;
-use crate::step_claim::{Claim, Lanes};
-use crate::step_executor::Executor;
-use crate::web::{self, Progress};
-use crate::{Limits, StepContext};
 
-/// Topics that a worker is woken for.
-const TOPICS: &[Topic] = &[Topic::Steps, Topic::Lanes, Topic::Cancels];
-/// How long telemetry may take to leave when the worker has stopped.
-const FLUSH: Duration = Duration::from_secs(5);
-/// How long handlers that are told to stop after the drain time may take to be handed back.
-const HAND_BACK: Duration = Duration::from_secs(5);
+mod assembly;
+mod started;
+
+pub use started::Started;
+use started::Targets;
 
 /// Why a worker could not be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -77,33 +59,25 @@ pub enum Error {
     Serve(std::io::Error),
 }
 
+impl Error {
+    /// Whether it may be gone when the database is there.
+    fn is_for_want_of_database(&self) -> bool {
+        match self {
+            Error::Migrate(db::migrate::Error::Unreachable(_)) => true,
+            Error::Lease(error) => error.is_unavailable(),
+            _ => false,
+        }
+    }
+}
+
 /// A worker to be started.
 #[derive(Debug)]
 pub struct Worker {
     loaded: Loaded,
     registry: Registry,
     migrate: bool,
-}
-
-/// A worker that has started: it holds its lease, and serves and claims from `run_until` on.
-#[derive(Debug)]
-pub struct Started {
-    address: SocketAddr,
-    listener: TcpListener,
-    router: axum::Router,
-    loops: Loops,
-    telemetry: Telemetry,
-}
-
-#[derive(Debug)]
-struct Loops {
-    claim: Claim,
-    sender: result_sender::Sender,
-    heartbeat: Heartbeat,
-    listen: Option<(Target, Wakes)>,
-    running: Running,
-    progress: Arc<Progress>,
-    drain_timeout: Duration,
+    completions: Completions,
+    arrivals: Arrivals,
 }
 
 impl Worker {
@@ -124,11 +98,19 @@ impl Worker {
 
     /// A worker by a configuration that was loaded already.
     pub fn new(loaded: Loaded) -> Worker {
+        let (completions, arrivals) = completions::door(&loaded.config);
         Worker {
             loaded,
             registry: Registry::default(),
             migrate: true,
+            completions,
+            arrivals,
         }
+    }
+
+    /// The door for handlers of your own that run outside this process.
+    pub fn completions(&self) -> Completions {
+        self.completions.clone()
     }
 
     /// Whether pending migrations are applied at start; they are unless told otherwise.
@@ -159,11 +141,15 @@ impl Worker {
             .handlers
             .command
             .unwrap_or(worker.listen.ip().is_loopback());
-        handlers::built_in(&mut self.registry, command);
+        let door = command.then(|| self.completions.clone());
+        handlers::built_in(&mut self.registry, door);
         self
     }
 
-    /// Connects, migrates unless told not to, binds the address and takes the lease.
+    /// Binds the address. Migrating and taking the lease is for [`Started::run_until`].
+    ///
+    /// # Errors
+    /// What is configured cannot be used, or the address cannot be had.
     pub async fn start(self) -> Result<Started, Error> {
         if self.registry.is_empty() {
             return Err(Error::NoHandlers);
@@ -177,127 +163,38 @@ impl Worker {
         )?;
         let url = config.database.url.as_ref().ok_or(Error::NoDatabase)?;
         let timeout = Duration::from_millis(config.database.connect_timeout_ms);
+        let target = Target::parse(url.expose(), "tasker-worker", timeout)?;
+        let direct = match &config.database.direct_url {
+            Some(url) => Target::parse(url.expose(), "tasker-worker", timeout)?,
+            None => target.clone(),
+        };
+        let pool = target.pool(config.database.max_connections);
+        let clock = Clock::of_process();
+        let gate = Gate::new(&config.auth, pool.clone(), clock.clone())?;
+        let address = config.worker.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr().map_err(Error::Serve)?;
         let telemetry = telemetry::start(
             &config.telemetry,
             Process::Worker,
             Uuid::now_v7(),
             &self.loaded.environment,
         )?;
-        let target = Target::parse(url.expose(), "tasker-worker", timeout)?;
-        let direct = match &config.database.direct_url {
-            Some(url) => Target::parse(url.expose(), "tasker-worker", timeout)?,
-            None => target.clone(),
-        };
-        if self.migrate {
-            db::migrate::run(&direct).await?;
-        }
-        let address = config.worker.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
-        let pool = target.pool(config.database.max_connections);
-        self.assemble(target, direct, pool, listener, telemetry)
-            .await
-    }
-
-    async fn assemble(
-        self,
-        target: Target,
-        direct: Target,
-        pool: Pool,
-        listener: TcpListener,
-        telemetry: Telemetry,
-    ) -> Result<Started, Error> {
-        let config = &self.loaded.config;
-        let clock = Clock::of_process();
-        let progress: Arc<Progress> = Arc::default();
-        let wakes = Wakes::default();
-        let running = Running::new(config.worker.concurrency as usize, Arc::clone(&progress));
-        let (worker, worker_id) = watch::channel(Uuid::nil());
-        let (results, sender) =
-            result_sender::channel(config.channels.results, Pinned::new(target.batches()));
-        let channels = vec![results.watch()];
-        let circuits = Circuits::new(pool.clone(), (&config.worker.circuits).into());
-        let executor = Arc::new(Executor {
-            registry: self.registry.clone(),
-            blueprints: Blueprints::new(pool.clone(), &self.loaded.environment),
-            pool: pool.clone(),
-            running: running.clone(),
-            circuits: circuits.clone(),
-            results,
-            schemas: Schemas::new(),
-            limits: Limits {
-                max_result_bytes: config.limits.max_result_bytes,
-                max_input_bytes: config.limits.max_input_bytes,
-            },
-            default_timeout: Duration::from_secs(u64::from(config.worker.default_timeout_seconds)),
-            clock: clock.clone(),
-        });
-        let mut heartbeat = Heartbeat {
-            pool: pool.clone(),
-            registration: self.registration(listener.local_addr().map_err(Error::Serve)?),
-            interval: Duration::from_millis(config.worker.heartbeat_interval_ms),
-            worker,
-            running: running.clone(),
-            wakes: wakes.clone(),
-            progress: Arc::clone(&progress),
-            clock: clock.clone(),
-        };
-        heartbeat.register().await?;
-        let claim = Claim {
-            connection: Pinned::new(target.batches()),
-            pool: pool.clone(),
-            callables: self.registry.callables(),
-            namespaces: config.worker.namespaces.clone(),
-            worker: worker_id,
-            running: running.clone(),
-            executor,
-            circuits,
-            wakes: wakes.clone(),
-            patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
-            progress: Arc::clone(&progress),
-            clock: clock.clone(),
-            lanes: Lanes::default(),
-            method: ClaimMethod::Poll,
-        };
-        measure::watch(&running);
-        let state = web::State {
-            gate: Gate::new(&config.auth, pool.clone(), clock.clone())?,
-            pool,
-            callables: self.registry.callables(),
-            started_at: clock.now(),
-            clock,
-            progress: Arc::clone(&progress),
-            channels,
-            loaded: self.loaded.clone(),
-        };
         Ok(Started {
-            address: listener.local_addr().map_err(Error::Serve)?,
+            address,
             listener,
-            router: web::router(Arc::new(state)),
-            loops: Loops {
-                claim,
-                sender,
-                heartbeat,
-                listen: config.database.listen.then_some((direct, wakes)),
-                running,
-                progress,
-                drain_timeout: Duration::from_millis(config.worker.drain_timeout_ms),
+            targets: Targets {
+                target,
+                direct,
+                pool,
             },
+            gate,
+            clock,
             telemetry,
+            worker: self,
         })
-    }
-
-    fn registration(&self, address: SocketAddr) -> Registration {
-        let worker = &self.loaded.config.worker;
-        Registration {
-            worker: Uuid::nil(),
-            name: format!("{}@{address}", std::process::id()),
-            namespaces: worker.namespaces.clone(),
-            callables: self.registry.callables(),
-            slots: i32::try_from(worker.concurrency).unwrap_or(i32::MAX),
-            lease_ms: i64::try_from(worker.lease_ms).unwrap_or(i64::MAX),
-        }
     }
 
     /// Starts, and works until SIGTERM or SIGINT; then drains.
@@ -314,95 +211,5 @@ impl Worker {
                 }
             })
             .await
-    }
-}
-
-impl Started {
-    /// Where the worker listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Works until `shutdown`, then drains: claims no more, lets running steps end within the drain time,
-    /// hands the others back, sends what is left and ends the lease.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let (claiming, serving, beating) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
-        let loops = TaskTracker::new();
-        let Loops {
-            claim,
-            sender,
-            heartbeat,
-            listen,
-            running,
-            progress,
-            drain_timeout,
-        } = self.loops;
-        if let Some((target, wakes)) = listen {
-            let told = Arc::clone(&progress);
-            let hears = move |hears| told.set_listening(hears);
-            loops.spawn(wake::listen(target, TOPICS, wakes, hears, beating.clone()));
-        }
-        loops.spawn(heartbeat.run(beating.clone()));
-        let claims = tokio::spawn(claim.run(claiming.clone()));
-        let sending = tokio::spawn(sender.run());
-        let stop_serving = serving.clone();
-        let router = self
-            .router
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(self.listener, router)
-            .with_graceful_shutdown(async move { stop_serving.cancelled().await });
-        let serve = tokio::spawn(serve.into_future());
-        tracing::info!(address = %self.address, "listening");
-
-        shutdown.await;
-        tracing::info!(running = running.count(), "draining");
-        progress.drain();
-        claiming.cancel();
-        // The claim loop holds the way to the executor; when it and the last step are gone, the channel closes.
-        let _ = claims.await;
-        drain(&running, drain_timeout).await;
-        let _ = sending.await;
-        beating.cancel();
-        serving.cancel();
-        loops.close();
-        loops.wait().await;
-        tracing::info!("stopped");
-        self.telemetry.shutdown(FLUSH).await;
-        match serve.await {
-            Ok(served) => served.map_err(Error::Serve),
-            Err(_) => Ok(()),
-        }
-    }
-}
-
-/// Waits for what runs; what is not done in time is told to stop and handed back.
-async fn drain(running: &Running, timeout: Duration) {
-    let empty = async {
-        while running.count() > 0 {
-            running.freed().await;
-        }
-    };
-    if tokio::time::timeout(timeout, empty).await.is_ok() {
-        return;
-    }
-    tracing::warn!(
-        running = running.count(),
-        "the drain time is over; handing back what still runs"
-    );
-    running.stop_all(Stop::Drained);
-    let handed_back = async {
-        while running.count() > 0 {
-            running.freed().await;
-        }
-    };
-    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
-        tracing::error!(
-            running = running.count(),
-            "handlers do not stop; their steps go back when the lease runs out"
-        );
     }
 }

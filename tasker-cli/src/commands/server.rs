@@ -53,10 +53,7 @@ impl Server {
     }
 
     async fn start(&self, loaded: Loaded) -> Result<tasker_orchestration::Server, Failure> {
-        if !self.no_migrate {
-            process::migrate(&loaded.config).await?;
-        }
-        let starting = tasker_orchestration::Server::start(loaded, false);
+        let starting = tasker_orchestration::Server::start(loaded, !self.no_migrate);
         let failed = |source| Failure::setup("the server cannot start", source);
         starting.await.map_err(failed)
     }

@@ -55,12 +55,9 @@ impl Worker {
     }
 
     async fn start(&self, loaded: Loaded) -> Result<tasker_worker::Started, Failure> {
-        if !self.no_migrate {
-            process::migrate(&loaded.config).await?;
-        }
         let worker = tasker_worker::Worker::new(loaded).built_in_handlers();
         let failed = |source| Failure::setup("the worker cannot start", source);
-        worker.migrate(false).start().await.map_err(failed)
+        worker.migrate(!self.no_migrate).start().await.map_err(failed)
     }
 
     fn configuration(&self) -> Result<Loaded, Failure> {

@@ -236,12 +236,11 @@ impl Assembled {
 
 impl Loops {
     /// Sets them to work, until `working` is cancelled; those that store what the API accepts end by themselves when
-    /// nothing more can come, which is only after `serving` is.
+    /// nothing more can come.
     pub(super) fn spawn(
         self,
         vitals: &Vitals,
         working: &CancellationToken,
-        serving: &CancellationToken,
     ) -> (TaskTracker, JoinHandle<()>) {
         let loops = TaskTracker::new();
         macro_rules! spawn {
@@ -270,9 +269,7 @@ impl Loops {
             loops.spawn(vitals.clone().keep("listener", working.clone(), listening));
         }
         loops.close();
-        let stores = vitals
-            .clone()
-            .keep("stores", serving.clone(), self.stores.run());
+        let stores = vitals.clone().guard("stores", self.stores.run());
         (loops, tokio::spawn(stores))
     }
 }

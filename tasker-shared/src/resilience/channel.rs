@@ -25,6 +25,14 @@ pub struct Receiver<T> {
     meter: Arc<Meter>,
 }
 
+/// A place in a channel, kept for whoever asked for it.
+#[derive(Debug)]
+pub struct Place<'a, T> {
+    permit: mpsc::Permit<'a, T>,
+    used: usize,
+    meter: &'a Meter,
+}
+
 /// Why something was not sent; it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused<T> {
@@ -175,6 +183,27 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
+    /// A place for something that is still to be made, waited for while the channel is full. Where the wait is given
+    /// up, nothing is lost.
+    pub async fn reserve(&self) -> Result<Place<'_, T>, Refused<()>> {
+        let permit = match self.inner.try_reserve() {
+            Err(TrySendError::Full(())) => {
+                self.meter.full();
+                self.inner
+                    .reserve()
+                    .await
+                    .map_err(|_| Refused::Closed(()))?
+            }
+            Err(TrySendError::Closed(())) => return Err(Refused::Closed(())),
+            Ok(permit) => permit,
+        };
+        Ok(Place {
+            permit,
+            used: self.inner.max_capacity() - self.inner.capacity(),
+            meter: &self.meter,
+        })
+    }
+
     /// Waits until the channel takes something, or until nobody receives any more. Others may send before the caller
     /// does.
     pub async fn room(&self) {
@@ -193,6 +222,14 @@ impl<T: Send + 'static> Sender<T> {
             used: Arc::new(used),
             meter: Arc::clone(&self.meter),
         }
+    }
+}
+
+impl<T> Place<'_, T> {
+    /// Sends into it.
+    pub fn send(self, value: T) {
+        self.meter.sent(self.used);
+        self.permit.send(value);
     }
 }
 
@@ -321,8 +358,14 @@ mod tests {
         receiver.recv().await.unwrap();
         room.await;
         sender.try_send(2).unwrap();
+        let mut place = Box::pin(sender.reserve());
+        assert!(futures::poll!(place.as_mut()).is_pending());
+        receiver.recv().await.unwrap();
+        place.await.unwrap().send(3);
+        assert_eq!(receiver.recv().await, Some(3));
         drop(receiver);
         sender.room().await;
+        assert!(sender.reserve().await.is_err());
     }
 
     #[tokio::test]

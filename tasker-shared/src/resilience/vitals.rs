@@ -46,6 +46,13 @@ impl Vitals {
         self.0.died.cancel();
     }
 
+    /// Runs a loop that ends by itself when nothing more can come; only a panic is its death.
+    pub async fn guard(self, name: &'static str, work: impl Future<Output = ()>) {
+        let told = CancellationToken::new();
+        told.cancel();
+        self.keep(name, told, work).await;
+    }
+
     /// The first loop that died, where one has.
     pub fn death(&self) -> Option<&Death> {
         self.0.first.get()

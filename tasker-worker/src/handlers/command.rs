@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::process::{Group, Pipes};
 use super::{Handler, document, settings};
+use crate::completions::Completions;
 use crate::context::StepContext;
 use crate::error::StepError;
 
@@ -36,7 +37,17 @@ const STDERR_BYTES: usize = 4 * 1024;
 /// What is shown of a stdout that is no JSON, from its beginning.
 const STDOUT_SHOWN: usize = 200;
 
-pub(super) struct Command;
+/// The handler.
+pub(super) struct Command {
+    completions: Completions,
+}
+
+impl Command {
+    /// Programs hand in how they ended through this door.
+    pub(super) fn new(completions: Completions) -> Command {
+        Command { completions }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +82,7 @@ impl Handler for Command {
     }
 
     fn call(&self, context: StepContext) -> BoxFuture<'static, Result<Document, StepError>> {
+        let completions = self.completions.clone();
         Box::pin(async move {
             let settings: Settings = settings::read(&context, "command")?;
             let inputs = context.inputs_json_including(&settings.include).await?;
@@ -84,7 +96,11 @@ impl Handler for Command {
             let (end, output) = watched.await?.map_err(|error| {
                 StepError::retryable("the program could not be waited for").with_source(&error)
             })?;
-            conclude(&end, &output, &settings, &context)
+            let ended = conclude(&end, &output, &settings, &context);
+            let (ticket, expected) = completions.expect(&context);
+            // What is handed back is said by what is expected.
+            let _ = ticket.complete(ended).await;
+            expected.ended().await
         })
     }
 }

@@ -9,8 +9,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use tasker_shared::db;
+use tasker_shared::metrics::resilience::BreakerState;
 use tasker_shared::wire::{
-    WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth, WorkerReadiness,
+    ChannelStatus, CircuitBreakerStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth, WorkerReadiness,
     WorkerReadinessChecks, WorkerSystemInfo,
 };
 
@@ -20,22 +21,44 @@ pub(super) const WORKER_TYPE: &str = "rust";
 /// Whoever asks for health wants to know soon; a database slower than this is not healthy.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A claim loop that has not come round for so long, while the lease was renewed, is stuck for good. Long, since a
+/// statement may have to wait for somebody's lock, and no new process would mend that.
+const STUCK: Duration = Duration::from_secs(300);
+
 type Shared = State<Arc<super::State>>;
 
 pub(super) async fn basic(State(state): Shared) -> Json<WorkerBasicHealth> {
-    Json(short(&state, "healthy"))
+    Json(short(&state, "healthy", None))
 }
 
-pub(super) async fn live(State(state): Shared) -> Json<WorkerBasicHealth> {
-    Json(short(&state, "alive"))
+pub(super) async fn live(State(state): Shared) -> (StatusCode, Json<WorkerBasicHealth>) {
+    match deadly(&state) {
+        None => (StatusCode::OK, Json(short(&state, "alive", None))),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(short(&state, "dead", Some(why))),
+        ),
+    }
 }
 
-fn short(state: &super::State, status: &str) -> WorkerBasicHealth {
+/// Why starting the process anew would help, where it would.
+fn deadly(state: &super::State) -> Option<String> {
+    if let Some(death) = state.vitals.death() {
+        return Some(death.to_string());
+    }
+    let stuck = state.progress.stuck_for().filter(|time| *time > STUCK)?;
+    Some(format!(
+        "nothing has been claimed for {} s though the database answers",
+        stuck.as_secs()
+    ))
+}
+
+fn short(state: &super::State, status: &str, message: Option<String>) -> WorkerBasicHealth {
     WorkerBasicHealth {
         status: status.to_owned(),
         timestamp: state.clock.now(),
         worker_id: state.progress.worker_id().to_string(),
-        message: None,
+        message,
     }
 }
 
@@ -73,7 +96,7 @@ pub(super) async fn detailed(State(state): Shared) -> Json<WorkerDetailedHealth>
         queue_processing: claims(&state),
         event_system: notifications(&state),
         step_processing: lease(&state),
-        circuit_breakers: check(&state, "healthy", "there are none".to_owned()),
+        circuit_breakers: breakers(&state),
     };
     let all = [
         &checks.database,
@@ -95,8 +118,8 @@ pub(super) async fn detailed(State(state): Shared) -> Json<WorkerDetailedHealth>
         checks,
         system_info: system_info(&state),
         distributed_cache: None,
-        circuit_breakers: Vec::new(),
-        channels: state.channels.iter().map(|c| c.usage().into()).collect(),
+        circuit_breakers: CircuitBreakerStatus::all(&state.breakers),
+        channels: ChannelStatus::all(),
     })
 }
 
@@ -137,6 +160,9 @@ fn slots(state: &super::State) -> WorkerCheck {
         state.progress.busy(),
         state.loaded.config.worker.concurrency,
     );
+    if let Some(death) = state.vitals.death() {
+        return check(state, "unhealthy", death.to_string());
+    }
     if state.progress.is_draining() {
         return check(
             state,
@@ -162,6 +188,23 @@ fn claims(state: &super::State) -> WorkerCheck {
         ),
     };
     check(state, status, message)
+}
+
+/// By the worst breaker.
+fn breakers(state: &super::State) -> WorkerCheck {
+    let named = |wanted: BreakerState| {
+        let views = state.breakers.iter().map(|breaker| breaker.watch());
+        let of = views.filter(|view| view.state == wanted);
+        let names: Vec<&str> = of.map(|view| view.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    if let Some(open) = named(BreakerState::Open) {
+        return check(state, "unhealthy", format!("open: {open}"));
+    }
+    match named(BreakerState::HalfOpen) {
+        Some(half_open) => check(state, "degraded", format!("half-open: {half_open}")),
+        None => check(state, "healthy", "all are closed".to_owned()),
+    }
 }
 
 fn notifications(state: &super::State) -> WorkerCheck {

@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
 use tasker_shared::db::pool::Pool;
-use tasker_shared::resilience::channel::Watch;
+use tasker_shared::resilience::breaker::Breaker;
+use tasker_shared::resilience::vitals::Vitals;
 use uuid::Uuid;
 
 /// Everything the routes look at.
@@ -28,8 +30,10 @@ pub struct State {
     pub clock: Clock,
     /// What the loops tell.
     pub progress: Arc<Progress>,
-    /// The channels of the process.
-    pub channels: Vec<Watch>,
+    /// Its circuit breakers.
+    pub breakers: Vec<Breaker>,
+    /// Of the loops.
+    pub vitals: Vitals,
 }
 
 /// How far the worker's loops have got; they write, the routes read.
@@ -41,6 +45,8 @@ pub struct Progress {
     renewed_at_ms: AtomicI64,
     listening: AtomicBool,
     draining: AtomicBool,
+    came_round_at: RwLock<Option<Instant>>,
+    beaten_at: RwLock<Option<Instant>>,
 }
 
 impl Progress {
@@ -66,8 +72,14 @@ impl Progress {
             .store(at.timestamp_millis(), Ordering::Relaxed);
     }
 
+    /// The claim loop came round, whether its claim will be answered or not.
+    pub fn came_round(&self) {
+        set_now(&self.came_round_at);
+    }
+
     /// The lease was taken or renewed.
     pub fn renewed(&self, at: DateTime<Utc>) {
+        set_now(&self.beaten_at);
         self.renewed_at_ms
             .store(at.timestamp_millis(), Ordering::Relaxed);
     }
@@ -100,6 +112,12 @@ impl Progress {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// How long ago the claim loop came round, where the lease has been renewed since.
+    pub(super) fn stuck_for(&self) -> Option<Duration> {
+        let (round, beaten) = (get(&self.came_round_at)?, get(&self.beaten_at)?);
+        (beaten > round).then(|| round.elapsed())
+    }
+
     /// How long ago the last claim was answered; `None` where none has been.
     pub(super) fn since_claim(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         since(&self.claimed_at_ms, now)
@@ -109,6 +127,14 @@ impl Progress {
     pub(super) fn since_renewal(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         since(&self.renewed_at_ms, now)
     }
+}
+
+fn set_now(at: &RwLock<Option<Instant>>) {
+    *at.write().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+fn get(at: &RwLock<Option<Instant>>) -> Option<Instant> {
+    *at.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn since(at_ms: &AtomicI64, now: DateTime<Utc>) -> Option<TimeDelta> {

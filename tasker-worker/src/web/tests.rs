@@ -13,6 +13,7 @@ use tasker_shared::config::{Config, Inputs};
 use tasker_shared::db;
 use tasker_shared::db::pool::Target;
 use tasker_shared::embedded::Temporary;
+use tasker_shared::resilience::vitals::Vitals;
 use tasker_shared::template;
 use tasker_shared::wire;
 use tower::ServiceExt;
@@ -42,7 +43,8 @@ fn state(url: &str, change: impl FnOnce(&mut Config)) -> State {
         started_at: Utc::now() - TimeDelta::seconds(90),
         clock,
         progress: Arc::new(Progress::default()),
-        channels: Vec::new(),
+        breakers: Vec::new(),
+        vitals: Vitals::default(),
     }
 }
 
@@ -192,8 +194,7 @@ async fn readiness_and_detail_follow_what_the_loops_tell() {
 async fn the_details_say_what_runs_and_how_full_the_channel_is() {
     let (sender, mut receiver) =
         tasker_shared::resilience::channel::bounded("results", "worker", 2);
-    let mut state = state(NOWHERE, |_| {});
-    state.channels = vec![sender.watch()];
+    let state = state(NOWHERE, |_| {});
     let state = at_work(state);
     (0..3).for_each(|n| {
         let _ = sender.try_send(n);
@@ -202,7 +203,7 @@ async fn the_details_say_what_runs_and_how_full_the_channel_is() {
     let (_, body) = get(&state, "/health/detailed").await;
     assert_eq!(
         body["channels"],
-        json!([{"channel": "results", "component": "worker", "capacity": 2, "usage_percent": 50.0, "full_events": 1}])
+        json!([{"channel": "results", "component": "worker", "capacity": 2, "usage_percent": 50.0, "high_water": 2, "full_events": 1}])
     );
     assert_eq!(body["circuit_breakers"], json!([]));
     assert_eq!(

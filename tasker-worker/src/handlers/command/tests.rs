@@ -4,15 +4,20 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
+use crate::completions::tests::open_door;
 use crate::context::Limits;
 use crate::testing;
+
+fn command() -> Command {
+    Command::new(open_door())
+}
 
 fn shell(script: &str) -> Value {
     json!({"argv": ["sh", "-c", script]})
 }
 
 async fn run_shell(script: &str) -> Result<String, StepError> {
-    testing::call(&Command, testing::context().config(shell(script)).build()).await
+    testing::call(&command(), testing::context().config(shell(script)).build()).await
 }
 
 fn details(error: &StepError) -> Value {
@@ -68,7 +73,7 @@ async fn the_inputs_come_on_stdin_untouched_and_stdout_is_the_result() {
         r#"{"context":{"amount":1.10,"big":1e999999},"dependencies":{"reserve":{"ok":true}},"#,
         r#""initialization":{"argv":["cat"]},"attempt":2}"#
     );
-    assert_eq!(testing::call(&Command, context).await.unwrap(), expected);
+    assert_eq!(testing::call(&command(), context).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -79,7 +84,7 @@ async fn included_ancestors_are_among_the_dependencies() {
         .ancestor("first", 1)
         .build();
     let result: Value =
-        serde_json::from_str(&testing::call(&Command, context).await.unwrap()).unwrap();
+        serde_json::from_str(&testing::call(&command(), context).await.unwrap()).unwrap();
     assert_eq!(result["dependencies"], json!({"second": 2, "first": 1}));
 }
 
@@ -134,7 +139,7 @@ async fn large_inputs_and_outputs_pass_each_other_without_a_deadlock() {
         .input(&text)
         .config(json!({"argv": ["cat"]}))
         .build();
-    assert!(testing::call(&Command, context).await.unwrap().len() > 700_000);
+    assert!(testing::call(&command(), context).await.unwrap().len() > 700_000);
     // Writes everything before it reads anything, and fills stderr besides.
     let script = "head -c 600000 /dev/zero | tr '\\0' 'e' >&2; printf '\"'; head -c 900000 /dev/zero | tr '\\0' 'x'; \
                   printf '\"'; cat > /dev/null";
@@ -143,7 +148,7 @@ async fn large_inputs_and_outputs_pass_each_other_without_a_deadlock() {
         .config(shell(script))
         .build();
     assert_eq!(
-        testing::call(&Command, context).await.unwrap().len(),
+        testing::call(&command(), context).await.unwrap().len(),
         900_002
     );
 }
@@ -154,7 +159,7 @@ async fn a_program_that_never_reads_its_inputs_succeeds() {
         .input("x".repeat(900_000))
         .config(shell("echo 1"))
         .build();
-    assert_eq!(testing::call(&Command, context).await.unwrap(), "1");
+    assert_eq!(testing::call(&command(), context).await.unwrap(), "1");
 }
 
 #[tokio::test]
@@ -167,7 +172,7 @@ async fn output_without_end_is_stopped_at_the_limit() {
         .config(json!({"argv": ["yes"]}))
         .limits(limits)
         .build();
-    let error = testing::call(&Command, context).await.unwrap_err();
+    let error = testing::call(&command(), context).await.unwrap_err();
     assert!(!error.is_retryable());
     assert!(
         error
@@ -218,7 +223,7 @@ async fn a_program_that_cannot_be_started_is_a_permanent_failure_that_says_why()
             "unknown field `shell`",
         ),
     ] {
-        let error = testing::call(&Command, testing::context().config(&config).build())
+        let error = testing::call(&command(), testing::context().config(&config).build())
             .await
             .unwrap_err();
         assert!(!error.is_retryable(), "{config}");
@@ -236,7 +241,7 @@ async fn it_runs_where_and_with_what_its_template_says() {
     config["env"] = json!({"CURRENCY": "EUR"});
     let context = testing::context().config(config).build();
     let expected = json!([place, "EUR", context.step_uuid()]).to_string();
-    assert_eq!(testing::call(&Command, context).await.unwrap(), expected);
+    assert_eq!(testing::call(&command(), context).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -249,7 +254,7 @@ async fn cancelling_ends_the_program_and_its_children() {
         .config(shell(&script))
         .cancellation(token.clone())
         .build();
-    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let attempt = tokio::spawn(async move { testing::call(&command(), context).await });
     let child = line(&file).await;
     token.cancel();
     let error = attempt.await.unwrap().unwrap_err();
@@ -270,7 +275,7 @@ async fn a_program_that_ignores_sigterm_is_killed() {
         .config(shell(&script))
         .cancellation(token.clone())
         .build();
-    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let attempt = tokio::spawn(async move { testing::call(&command(), context).await });
     let leader = line(&file).await;
     token.cancel();
     assert!(attempt.await.unwrap().is_err());
@@ -290,7 +295,7 @@ async fn at_the_deadline_the_program_is_ended_with_its_children() {
         .config(shell(&script))
         .deadline(Instant::now() + Duration::from_millis(500))
         .build();
-    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let attempt = tokio::spawn(async move { testing::call(&command(), context).await });
     let child = line(&file).await;
     assert_eq!(attempt.await.unwrap().unwrap_err().error_type(), "timeout");
     gone(&child).await;
@@ -302,7 +307,7 @@ async fn dropping_the_attempt_ends_the_program_and_its_children() {
     let file = directory.path().join("child");
     let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
     let context = testing::context().config(shell(&script)).build();
-    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let attempt = tokio::spawn(async move { testing::call(&command(), context).await });
     let child = line(&file).await;
     attempt.abort();
     assert!(attempt.await.unwrap_err().is_cancelled());
@@ -350,7 +355,7 @@ async fn a_program_is_killed_also_where_nobody_waits_for_its_end_any_more() {
         .config(shell(&script))
         .cancellation(token.clone())
         .build();
-    let attempt = tokio::spawn(async move { testing::call(&Command, context).await });
+    let attempt = tokio::spawn(async move { testing::call(&command(), context).await });
     let leader = line(&leader).await;
     token.cancel();
     line(&asked).await;
