@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, Credentials};
 use crate::commands::{
-    bench, circuit, config, demo, demo_payments, dev, doctor, health, key, log_level, migrate, server,
+    bench, circuit, config, demo, demo_payments, dev, dlq, doctor, health, key, log_level, migrate, server,
     step, task, template, worker,
 };
 use crate::failure::Failure;
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Step(step::Step),
     /// Check templates, send them, look at them
     Template(template::Template),
+    /// See which tasks cannot go on until somebody has looked at them, and let them go on
+    Dlq(dlq::Dlq),
     /// Run an orchestration server
     Server(server::Server),
     /// Run a worker with the built-in handlers
@@ -97,6 +99,7 @@ impl Cli {
             Command::Task(command) => command.run().await,
             Command::Step(command) => command.run().await,
             Command::Template(command) => command.run().await,
+            Command::Dlq(command) => command.run().await,
             Command::Server(command) => command.run().await,
             Command::Worker(command) => command.run().await,
             Command::Key(command) => command.run().await,
@@ -117,6 +120,7 @@ impl Cli {
             Command::Task(command) => command.wants_json(),
             Command::Step(command) => command.wants_json(),
             Command::Template(command) => command.wants_json(),
+            Command::Dlq(command) => command.wants_json(),
             Command::Circuit(command) => command.wants_json(),
             Command::Health(command) => command.wants_json(),
             Command::LogLevel(command) => command.wants_json(),
@@ -182,6 +186,16 @@ mod tests {
             "tasker template list --namespace shop",
             "tasker template show order --namespace shop",
             "tasker template graph a.yaml --format mermaid",
+            "tasker dlq list --status pending --reason poison --namespace shop --name order --limit 5 --offset 5 --json",
+            "tasker dlq show 0199c3e0-ccdb-7581-87ab-3f67dae00000",
+            "tasker dlq stats",
+            "tasker dlq queue --limit 5",
+            "tasker dlq stale",
+            "tasker dlq requeue 0199c3e0-ccdb-7581-87ab-3f67dae00000 0199c3e0-ccdb-7581-87ab-3f67dae00001 --note mended",
+            "tasker dlq requeue --reason exhausted --namespace shop --name order --before 2025-01-02T03:04:05Z --limit 1000",
+            "tasker dlq requeue --all",
+            "tasker dlq resolve 0199c3e0-ccdb-7581-87ab-3f67dae00000 --status permanently_failed --note x",
+            "tasker dlq add 0199c3e0-ccdb-7581-87ab-3f67dae00000 --note odd",
             "tasker health --detailed --json",
             "tasker config show --json",
             "tasker log-level",
@@ -218,6 +232,9 @@ mod tests {
             "tasker key create --permission tasks:read",
             "tasker health --api-key x --token y",
             "tasker dev --reset --database-url postgres://localhost/tasker",
+            "tasker dlq requeue",
+            "tasker dlq requeue 0199c3e0-ccdb-7581-87ab-3f67dae00000 --all",
+            "tasker dlq list --limit 0",
             "tasker template check",
             "tasker bench",
             "tasker bench throughput --shape square",

@@ -6,6 +6,8 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod demo_payments;
 pub(crate) mod dev;
+pub(crate) mod dlq;
+mod dlq_act;
 pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod key;

@@ -216,7 +216,7 @@ impl Retry {
 }
 
 /// Who sits at this terminal.
-fn somebody() -> String {
+pub(super) fn somebody() -> String {
     let names = ["SUDO_USER", "USER", "LOGNAME"].map(|key| std::env::var(key).ok());
     let name = names.into_iter().flatten().find(|name| !name.is_empty());
     name.unwrap_or_else(|| "unknown".to_owned())

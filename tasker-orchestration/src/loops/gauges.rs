@@ -1,12 +1,15 @@
-//! The gauges of the whole cluster: tasks by state, steps and messages that wait. A duty of the whole cluster, so that
+//! The gauges of the whole cluster: tasks by state, steps and messages that wait, dead letters that are pending. A duty of the whole cluster, so that
 //! sums over servers do not double: done by the owner of shard 0, while the others show none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tasker_shared::db;
+use tasker_shared::db::dead_letter_views;
 use tasker_shared::db::gauges::{self, Gauges};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::metrics::{messaging, orchestration};
+use tasker_shared::name::Name;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +31,7 @@ impl Reader {
             if duty {
                 self.pass().await;
             } else {
-                show(&Gauges::default());
+                show_nothing();
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -42,19 +45,36 @@ impl Reader {
     async fn pass(&mut self) {
         let result = self.read().await;
         match self.connection.check(result) {
-            Ok(gauges) => show(&gauges),
+            Ok((gauges, dead)) => {
+                show(&gauges);
+                show_dead_letters(&gauges, &dead);
+            }
             Err(error) => {
                 tracing::warn!(%error, "reading the gauges failed; trying again");
-                show(&Gauges::default());
+                show_nothing();
             }
         }
     }
 
-    async fn read(&mut self) -> db::Result<Gauges> {
+    async fn read(&mut self) -> db::Result<(Gauges, Vec<(String, u64)>)> {
         let connection = self.connection.get().await?;
         gauges::fold(&mut *connection).await?;
-        gauges::read(connection).await
+        let gauges = gauges::read(&mut *connection).await?;
+        let dead = dead_letter_views::count_open(connection).await?;
+        Ok((gauges, dead))
     }
+}
+
+fn show_nothing() {
+    show(&Gauges::default());
+    orchestration::show_dead_letters(&[]);
+}
+
+/// Every namespace that has lanes is shown, so that the first entry of one is a change and not a beginning.
+fn show_dead_letters(gauges: &Gauges, dead: &[(String, u64)]) {
+    let mut open: BTreeMap<Name, u64> = gauges.ready.iter().map(|(name, _)| (*name, 0)).collect();
+    open.extend(dead.iter().map(|(name, count)| (Name::of(name), *count)));
+    orchestration::show_dead_letters(&open.into_iter().collect::<Vec<_>>());
 }
 
 fn show(gauges: &Gauges) {
