@@ -8,6 +8,7 @@
 
 mod circuits;
 mod data_pipeline;
+mod dead_letters;
 mod demo;
 mod dev;
 mod documents;

@@ -90,6 +90,39 @@ dlq_reason resolution_status: str O
 SummaryLinks
 task steps dlq: str R
 
+DlqEntry
+dlq_entry_uuid task_uuid: uuid R
+original_state: str R
+dlq_reason: StalenessTimeout|MaxRetriesExceeded|DependencyCycleDetected|WorkerUnavailable|ManualDlq R
+dlq_timestamp created_at updated_at: nts R
+resolution_status: Pending|ManuallyResolved|PermanentlyFailed|Cancelled R
+resolution_timestamp: nts O
+resolution_notes resolved_by: str O
+task_snapshot: json R
+metadata: json O
+
+DlqStats
+dlq_reason: StalenessTimeout|MaxRetriesExceeded|DependencyCycleDetected|WorkerUnavailable|ManualDlq R
+total_entries pending manually_resolved permanent_failures cancelled: i64 R
+oldest_entry newest_entry: nts O
+avg_resolution_time_minutes: f64 O
+
+DlqInvestigationQueueEntry
+dlq_entry_uuid task_uuid: uuid R
+original_state: str R
+dlq_reason: StalenessTimeout|MaxRetriesExceeded|DependencyCycleDetected|WorkerUnavailable|ManualDlq R
+dlq_timestamp: nts R
+minutes_in_dlq priority_score: f64 R
+namespace_name task_name current_state: str O
+time_in_state_minutes: i32 O
+
+StalenessMonitoring
+task_uuid: uuid R
+namespace_name task_name: str O
+current_state: str R
+time_in_state_minutes task_age_minutes staleness_threshold_minutes priority: i32 R
+health_status: healthy|warning|stale R
+
 StepResponse
 step_uuid task_uuid: ustr R
 name: str R
