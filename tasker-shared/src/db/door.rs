@@ -8,6 +8,12 @@ use crate::metrics::messaging::{Operation, Queue};
 use crate::metrics::{database, messaging};
 use crate::resilience::breaker::Breaker;
 
+/// How long an answer is waited for. No statement of the project takes as long where the database is there; a
+/// connection that has fallen silent without an end, as when its host is gone, would be waited for without one.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The same for what goes through all data.
+const AT_LENGTH: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A statement of the project: its text and the name of what it does, a closed set.
 #[derive(Debug, Clone, Copy)]
 pub struct Statement {
@@ -37,8 +43,24 @@ impl Statement {
         &self,
         query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
     ) -> Result<T> {
+        self.run_within(ANSWER, query).await
+    }
+
+    /// The same for a statement that rightly takes as long as there is data.
+    pub async fn run_at_length<T>(
+        &self,
+        query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
+    ) -> Result<T> {
+        self.run_within(AT_LENGTH, query).await
+    }
+
+    async fn run_within<T>(
+        &self,
+        limit: Duration,
+        query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
+    ) -> Result<T> {
         let began = Instant::now();
-        let (result, waited) = pool::apart_from_waiting(query).await;
+        let (result, waited) = pool::apart_from_waiting(limit, query).await;
         self.record(result.is_ok(), began.elapsed().saturating_sub(waited));
         result.map_err(|source| Error::new(self.name, source))
     }
@@ -103,6 +125,14 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The database's answer, or that there was none in time: then the connection is not to be used any more.
+pub(super) async fn answered<T>(
+    query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
+) -> std::result::Result<T, sqlx::Error> {
+    let answer = tokio::time::timeout(ANSWER, query).await;
+    answer.unwrap_or_else(|_| Err(pool::silent()))
 }
 
 /// Passes `result` on, and tells the breaker whether the database was reached: one that answers with an error was.

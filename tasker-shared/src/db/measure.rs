@@ -173,7 +173,7 @@ pub async fn submit(
 /// Vacuums and analyses every table.
 pub async fn vacuum(pool: &Pool) -> Result<()> {
     VACUUM
-        .run(sqlx::query(VACUUM.sql).execute(pool))
+        .run_at_length(sqlx::query(VACUUM.sql).execute(pool))
         .await
         .map(drop)
 }

@@ -14,16 +14,24 @@ mod measured;
 mod tls;
 
 pub use measured::Pool;
-pub(super) use measured::apart_from_waiting;
+pub(super) use measured::{apart_from_waiting, silent};
 
 /// A connection unused for so long may have died meanwhile: a database takes longer than that to restart.
 const REST: Duration = Duration::from_secs(1);
+
+/// When PostgreSQL ends a transaction whose process says nothing: the host of that process may be gone, and what
+/// the transaction holds would be held until the network gives up, which by default takes two hours.
+const ABANDONED: &str = "60s";
 
 /// How to reach the database, from its URL.
 #[derive(Debug, Clone)]
 pub struct Target {
     options: PgConnectOptions,
     connect_timeout: Duration,
+    /// Without any setting of a session.
+    plain: PgConnectOptions,
+    /// A pooler stands between, which refuses settings of sessions: the role has them (`pooler`).
+    is_pooled: bool,
 }
 
 /// A URL that names no database, or not one of PostgreSQL.
@@ -37,21 +45,48 @@ pub struct BadUrl {
 
 impl Target {
     /// Reads `url`. Every connection says its `application`; it is spared notices of what was to be expected,
-    /// and plans that are compiled, which takes longer than running any statement here.
+    /// and plans that are compiled, which takes longer than running any statement here; its transactions do not
+    /// outlive its process for long.
     pub fn parse(
         url: &str,
         application: &str,
         connect_timeout: Duration,
     ) -> std::result::Result<Target, BadUrl> {
-        let options = PgConnectOptions::from_str(url)
+        let plain = PgConnectOptions::from_str(url)
             .map_err(|source| BadUrl { source })?
             .application_name(application)
-            .options([("client_min_messages", "warning"), ("jit", "off")])
             .disable_statement_logging();
+        let options = plain.clone().options([
+            ("client_min_messages", "warning"),
+            ("jit", "off"),
+            ("idle_in_transaction_session_timeout", ABANDONED),
+        ]);
         Ok(Target {
             options,
             connect_timeout,
+            plain,
+            is_pooled: false,
         })
+    }
+
+    /// The same through a pooler that gives out connections for a transaction, where `is_pooled`.
+    #[must_use]
+    pub fn behind_pooler(self, is_pooled: bool) -> Target {
+        if !is_pooled {
+            return self;
+        }
+        Target {
+            // Sent by the library unasked, and unknown to poolers; it is about numbers as text.
+            options: self.plain.clone().extra_float_digits(None),
+            is_pooled,
+            ..self
+        }
+    }
+
+    /// Whether a pooler stands between.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
@@ -76,6 +111,9 @@ impl Target {
     }
 
     fn with(&self, settings: &[(&str, &str)]) -> Target {
+        if self.is_pooled {
+            return self.clone();
+        }
         Target {
             options: self.options.clone().options(settings.iter().copied()),
             ..self.clone()

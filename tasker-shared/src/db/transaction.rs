@@ -7,6 +7,7 @@ use std::time::Instant;
 use sqlx::{Connection, PgConnection, Postgres};
 use uuid::Uuid;
 
+use super::door::answered;
 use super::{Error, Result};
 use crate::metrics::Correlation;
 use crate::metrics::database::{self, End};
@@ -72,8 +73,7 @@ impl<'c> Transaction<'c> {
         operation: &'static str,
     ) -> Result<Transaction<'c>> {
         let began = Instant::now();
-        let inner = connection
-            .begin()
+        let inner = answered(connection.begin())
             .await
             .map_err(|source| Error::new(operation, source))?;
         Ok(Transaction {
@@ -90,8 +90,7 @@ impl<'c> Transaction<'c> {
     /// Makes everything lasting. Where this fails because the connection broke, it may have been done.
     pub async fn commit(mut self) -> Result<()> {
         let operation = self.operation;
-        self.inner
-            .commit()
+        answered(self.inner.commit())
             .await
             .map_err(|source| Error::new(operation, source))?;
         self.timer.end = End::Commit;
@@ -102,8 +101,7 @@ impl<'c> Transaction<'c> {
     /// Undoes everything.
     pub async fn rollback(self) -> Result<()> {
         let operation = self.operation;
-        self.inner
-            .rollback()
+        answered(self.inner.rollback())
             .await
             .map_err(|source| Error::new(operation, source))
     }

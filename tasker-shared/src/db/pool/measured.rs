@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::metrics::database::{self, PoolUse};
 
@@ -25,12 +28,29 @@ pub struct Pool {
 tokio::task_local! {
     /// How long the statement that is running waited for its connection.
     static WAITED: Cell<Duration>;
+    /// How long an answer to it is waited for.
+    static LIMIT: Duration;
 }
 
-/// Runs a query, and says for how long it waited for a connection from a pool.
-pub(in crate::db) async fn apart_from_waiting<F: Future>(query: F) -> (F::Output, Duration) {
-    let apart = async { (query.await, WAITED.with(Cell::get)) };
+/// Runs a query whose answer may take up to `limit`, and says for how long it waited for a connection from a pool.
+pub(in crate::db) async fn apart_from_waiting<T>(
+    limit: Duration,
+    query: impl Future<Output = Result<T, Error>>,
+) -> (Result<T, Error>, Duration) {
+    let answered = async {
+        timeout(limit, query)
+            .await
+            .unwrap_or_else(|_| Err(silent()))
+    };
+    // A pool gives up earlier, since only it knows which connection it is that does not answer.
+    let answered = LIMIT.scope(limit * 2 / 3, answered);
+    let apart = async { (answered.await, WAITED.with(Cell::get)) };
     WAITED.scope(Cell::new(Duration::ZERO), apart).await
+}
+
+/// How long an answer is waited for on a connection of a pool: for ever outside a statement.
+fn limit() -> Duration {
+    LIMIT.try_with(|limit| *limit).unwrap_or(Duration::MAX)
 }
 
 impl Pool {
@@ -75,6 +95,23 @@ impl Pool {
     }
 }
 
+/// Gives a connection back; one that has fallen silent is closed instead, since whoever had it next would wait too.
+fn settle<T>(
+    mut connection: PoolConnection<Postgres>,
+    answer: Result<Result<T, Error>, Elapsed>,
+) -> Result<T, Error> {
+    answer.unwrap_or_else(|_| {
+        connection.close_on_drop();
+        Err(silent())
+    })
+}
+
+/// What is said of a connection that does not answer.
+pub(in crate::db) fn silent() -> Error {
+    let words = "the database did not answer in time; the connection is given up";
+    Error::Io(io::Error::new(io::ErrorKind::TimedOut, words))
+}
+
 impl<'p> Executor<'p> for &'p Pool {
     type Database = Postgres;
 
@@ -83,7 +120,12 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        async move { self.acquire().await?.execute(query).await }.boxed()
+        async move {
+            let mut connection = self.acquire().await?;
+            let answer = timeout(limit(), connection.execute(query)).await;
+            settle(connection, answer)
+        }
+        .boxed()
     }
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -97,7 +139,9 @@ impl<'p> Executor<'p> for &'p Pool {
         // All rows first: whoever streams holds its own connection.
         let rows = async move {
             let mut connection = self.acquire().await?;
-            let rows: Vec<_> = connection.fetch_many(query).try_collect().await?;
+            let rows = connection.fetch_many(query).try_collect::<Vec<_>>();
+            let answer = timeout(limit(), rows).await;
+            let rows = settle(connection, answer)?;
             Ok(stream::iter(rows.into_iter().map(Ok)))
         };
         rows.try_flatten_stream().boxed()
@@ -108,7 +152,12 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        async move { self.acquire().await?.fetch_optional(query).await }.boxed()
+        async move {
+            let mut connection = self.acquire().await?;
+            let answer = timeout(limit(), connection.fetch_optional(query)).await;
+            settle(connection, answer)
+        }
+        .boxed()
     }
 
     fn prepare_with<'e>(
@@ -128,5 +177,28 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
     {
         async move { self.acquire().await?.describe(sql).await }.boxed()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::db::pool::Target;
+    use crate::embedded::Temporary;
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_answer_is_given_up_and_another_takes_its_place() {
+        let postgres = Temporary::start().await.unwrap();
+        let target = Target::parse(postgres.url(), "test", Duration::from_secs(30)).unwrap();
+        let pool = target.pool(1);
+        let silent = sqlx::query("SELECT pg_sleep(3600)").execute(&pool);
+        let (answer, _) = apart_from_waiting(Duration::from_millis(300), silent).await;
+        let error = crate::db::Error::new("sleep", answer.unwrap_err());
+        assert!(error.is_unavailable(), "{error}");
+        // There is one at most, so this has to be another.
+        let query = sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&pool);
+        let (answer, _) = apart_from_waiting(Duration::from_secs(30), query).await;
+        assert_eq!(answer.unwrap(), 1);
     }
 }
