@@ -1,5 +1,5 @@
 //! A TCP proxy between a process and PostgreSQL, whose line a test makes worse while it is in use: it stalls, slows
-//! down, is cut or refuses. What PostgreSQL does with a connection that it still has is its own affair.
+//! down, falls silent, is cut or refuses. What PostgreSQL does with a connection that it still has is its own affair.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,8 @@ pub struct Proxy {
     line: watch::Sender<Line>,
     /// Counts the cuts: a connection lives for as long as there is no new one.
     cuts: watch::Sender<u64>,
+    /// Counts the silences: a connection passes something for as long as there is no new one.
+    silences: watch::Sender<u64>,
     listening: AbortHandle,
 }
 
@@ -51,12 +53,19 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (line, seen) = watch::channel(Line::Passing);
         let (cuts, cut) = watch::channel(0);
-        let upstream = socket_directory.join(format!(".s.PGSQL.{port}"));
-        let listening = tokio::spawn(listen(listener, upstream, seen, cut)).abort_handle();
+        let (silences, silent) = watch::channel(0);
+        let route = Route {
+            upstream: socket_directory.join(format!(".s.PGSQL.{port}")),
+            line: seen,
+            cuts: cut,
+            silences: silent,
+        };
+        let listening = tokio::spawn(listen(listener, route)).abort_handle();
         Self {
             address,
             line,
             cuts,
+            silences,
             listening,
         }
     }
@@ -75,6 +84,12 @@ impl Proxy {
         }
     }
 
+    /// Passes nothing more on what is connected, and says so to nobody, as when a host is gone; whoever connects anew
+    /// gets through if the line lets him.
+    pub fn silence(&self) {
+        self.silences.send_modify(|silences| *silences += 1);
+    }
+
     /// Cuts what is connected; whoever connects anew gets through if the line lets him.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
@@ -87,21 +102,25 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until it is aborted, which drops the set and so ends them all.
-async fn listen(
-    listener: TcpListener,
+/// What a connection is passed to, and what becomes of it.
+#[derive(Debug, Clone)]
+struct Route {
     upstream: PathBuf,
     line: watch::Receiver<Line>,
     cuts: watch::Receiver<u64>,
-) {
+    silences: watch::Receiver<u64>,
+}
+
+/// Takes connections until it is aborted, which drops the set and so ends them all.
+async fn listen(listener: TcpListener, route: Route) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             taken = listener.accept() => {
                 // One that has gone again, or no file descriptor left: the next may be better.
                 let Ok((client, _)) = taken else { continue };
-                if *line.borrow() != Line::Refusing {
-                    connections.spawn(pass(client, upstream.clone(), line.clone(), cuts.clone()));
+                if *route.line.borrow() != Line::Refusing {
+                    connections.spawn(route.clone().pass(client));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -109,31 +128,39 @@ async fn listen(
     }
 }
 
-/// One connection, until either side ends it or it is cut.
-async fn pass(
-    client: TcpStream,
-    upstream: PathBuf,
-    line: watch::Receiver<Line>,
-    mut cuts: watch::Receiver<u64>,
-) {
-    cuts.mark_unchanged();
-    let both_ways = async {
-        let mut held = line.clone();
-        held.wait_for(|line| *line != Line::Stalled).await.ok()?;
-        let server = UnixStream::connect(upstream).await.ok()?;
-        client.set_nodelay(true).ok()?;
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
+impl Route {
+    /// One connection, until either side ends it or it is cut.
+    async fn pass(mut self, client: TcpStream) {
+        self.cuts.mark_unchanged();
+        self.silences.mark_unchanged();
+        let server = tokio::select! {
+            server = connect(&self.upstream, self.line.clone()) => server,
+            _ = self.cuts.changed() => None,
+        };
+        let Some(server) = server else { return };
+        // A client that has gone again is noticed when it is read from.
+        let _ = client.set_nodelay(true);
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
         tokio::select! {
-            _ = pump(from_client, to_server, line.clone()) => {}
-            _ = pump(from_server, to_client, line) => {}
+            _ = pump(&mut from_client, &mut to_server, self.line.clone()) => return,
+            _ = pump(&mut from_server, &mut to_client, self.line.clone()) => return,
+            _ = self.cuts.changed() => return,
+            _ = self.silences.changed() => {}
         }
-        Some(())
-    };
-    tokio::select! {
-        _ = both_ways => {}
-        _ = cuts.changed() => {}
+        // Both ends stay open and hear nothing, until the client gives up.
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_client, &mut nowhere) => {}
+            _ = self.cuts.changed() => {}
+        }
     }
+}
+
+/// Connects when the line lets it.
+async fn connect(upstream: &Path, mut line: watch::Receiver<Line>) -> Option<UnixStream> {
+    line.wait_for(|line| *line != Line::Stalled).await.ok()?;
+    UnixStream::connect(upstream).await.ok()
 }
 
 /// Passes on what comes, as the line is when it has come.
@@ -241,6 +268,18 @@ mod tests {
         proxy.set(Line::Passing);
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+    }
+
+    #[tokio::test]
+    async fn a_silenced_connection_stays_open_and_a_new_one_passes() {
+        let (proxy, _directory) = proxy().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
+        proxy.silence();
+        let nothing = tokio::time::timeout(SOON, echo(&mut stream)).await;
+        assert!(nothing.is_err());
+        let mut other = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(echo(&mut other).await.unwrap(), "word\n");
     }
 
     #[tokio::test]

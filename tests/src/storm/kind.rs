@@ -25,6 +25,8 @@ pub enum Kind {
     ConnectionsCut,
     /// Bytes are held for a while, then pass.
     ConnectionsStalled,
+    /// They pass nothing more and never end; new ones do pass.
+    ConnectionsSilent,
     /// Every message takes long.
     ConnectionsSlowed,
     /// The connections end, and for a while there are no new ones.
@@ -58,7 +60,7 @@ pub enum Place {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::WorkerKilled,
         Kind::ServerKilled,
         Kind::WorkerFrozen,
@@ -69,6 +71,7 @@ impl Kind {
         Kind::DatabaseKilled,
         Kind::ConnectionsCut,
         Kind::ConnectionsStalled,
+        Kind::ConnectionsSilent,
         Kind::ConnectionsSlowed,
         Kind::ConnectionsRefused,
         Kind::ClockForward,
@@ -93,6 +96,7 @@ impl Kind {
             Kind::DatabaseKilled => "PostgreSQL killed (SIGKILL)",
             Kind::ConnectionsCut => "connections cut",
             Kind::ConnectionsStalled => "connections stalled",
+            Kind::ConnectionsSilent => "connections silent for good",
             Kind::ConnectionsSlowed => "connections slowed",
             Kind::ConnectionsRefused => "connections cut and refused",
             Kind::ClockForward => "clock of a process stepped forward",
@@ -116,6 +120,7 @@ impl Kind {
             | Kind::ServerTerminated => Place::Process,
             Kind::ConnectionsCut
             | Kind::ConnectionsStalled
+            | Kind::ConnectionsSilent
             | Kind::ConnectionsSlowed
             | Kind::ConnectionsRefused
             | Kind::ClockForward

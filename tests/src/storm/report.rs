@@ -80,6 +80,7 @@ fn struck(kind: Kind) -> Option<&'static str> {
         Kind::WorkerKilled => Some("steps held"),
         Kind::ConnectionsCut
         | Kind::ConnectionsStalled
+        | Kind::ConnectionsSilent
         | Kind::ConnectionsSlowed
         | Kind::ConnectionsRefused
         | Kind::ClockForward

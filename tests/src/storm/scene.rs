@@ -200,6 +200,13 @@ impl Scene {
                 names.iter().for_each(|name| self.stack.line(name).cut());
                 (Begun::Nothing, names.len())
             }
+            Kind::ConnectionsSilent => {
+                let names = self.some_processes(chance);
+                names
+                    .iter()
+                    .for_each(|name| self.stack.line(name).silence());
+                (Begun::Nothing, names.len())
+            }
             Kind::ConnectionsStalled => self.set_lines(chance, Line::Stalled),
             Kind::ConnectionsRefused => self.set_lines(chance, Line::Refusing),
             Kind::ConnectionsSlowed => {
