@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod access;
 mod circuits;
 mod data_pipeline;
 mod dead_letters;
@@ -14,8 +15,10 @@ mod dev;
 mod documents;
 mod faults;
 mod graphs;
+mod hostile;
 mod processes;
 mod prometheus_queries;
+mod secrets;
 mod storm;
 mod submissions;
 mod telemetry_contract;
