@@ -1,4 +1,9 @@
+use chrono::{TimeDelta, Utc};
+use tasker_shared::db::doctor::{Cluster, Role, Server, Unserved};
+use tasker_shared::db::migrate::Missing;
+
 use super::*;
+use crate::doctor::look::Skew;
 
 fn server_facts() -> Server {
     Server {
