@@ -29,7 +29,7 @@ const MOST_PER_PAGE: u32 = 100;
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// From 1.
-    #[param(default = 1, minimum = 1, maximum = 4294967295_u64)]
+    #[param(value_type = Option<u64>, default = 1, minimum = 1, maximum = 4294967295_u64)]
     page: Option<u32>,
     #[param(default = 25, minimum = 1, maximum = 100)]
     per_page: Option<u32>,
@@ -39,7 +39,7 @@ pub(super) struct ListQuery {
     name: Option<String>,
     /// A task state; `completed` is taken as `complete`.
     status: Option<String>,
-    #[param(value_type = Option<Uuid>)]
+    #[param(pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$")]
     correlation_id: Option<String>,
     tag: Option<String>,
     initiator: Option<String>,
