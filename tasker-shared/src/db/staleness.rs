@@ -86,6 +86,9 @@ statements! {
                    WHERE s.state IN (1, 5)
                       OR s.state = 0 AND NOT EXISTS (SELECT 1 FROM tasker.steps o WHERE o.task_uuid = t.task_uuid AND o.state IN (1, 5))
                          AND NOT EXISTS (SELECT 1 FROM tasker.results r WHERE r.shard = t.shard AND r.task_uuid = t.task_uuid)
+                         -- and of those the topmost: what is below one ends by its end
+                         AND NOT EXISTS (SELECT 1 FROM tasker.template_steps g JOIN tasker.steps p ON p.task_uuid = s.task_uuid AND p.step_no = ANY (g.parents)
+                                          WHERE g.template_id = t.template_id AND g.step_no = s.step_no AND p.state = 0)
                    LIMIT $4),
          -- what is enqueued or runs: whoever runs it can no longer hand it in
          queued AS (DELETE FROM tasker.ready r USING live l WHERE l.state = 1 AND r.lane = l.lane AND r.id = l.message_id

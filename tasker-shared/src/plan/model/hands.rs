@@ -4,7 +4,7 @@
 use super::super::intervene::{self, Action, Snapshot, StepRow};
 use super::super::{Kind, Message, Outcome};
 use super::Delivery;
-use super::world::{Broken, World};
+use super::world::{Broken, Step, World};
 use crate::state::step::StepState as S;
 use crate::state::task::TaskState as T;
 
@@ -124,11 +124,20 @@ impl World {
                         self.age_raised(task, step_no)?;
                     }
                 }
-                S::Pending if idle => self.age_raised(task, step_no)?,
+                S::Pending if idle && self.is_topmost(steps, step_no) => {
+                    self.age_raised(task, step_no)?;
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether none of the steps above it waits too.
+    fn is_topmost(&self, steps: &[Step], step_no: i32) -> bool {
+        let parents = self.blueprint.graph.parents(step_no);
+        let waits = |parent: &i32| steps[*parent as usize - 1].state == S::Pending;
+        !parents.iter().any(waits)
     }
 
     fn age_queued(&mut self, message: Option<i64>) -> Result<(), String> {

@@ -214,3 +214,42 @@ pub(crate) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
             },
         )
 }
+
+/// Scenarios that chance hardly meets, each for a fault that was there.
+pub(crate) fn rare() -> Vec<Scenario> {
+    let pass = Event::Pass {
+        server: 0,
+        pick: 0,
+        most: 8,
+    };
+    // A step has run though the task waits for its time; then the task is stale, and two steps wait, one below the other.
+    let behind_a_start = Scenario {
+        shape: Shape {
+            blocks: false,
+            steps: vec![(vec![], 1), (vec![], 1), (vec![1], 1), (vec![2], 1)],
+        },
+        tasks: vec![Start::Later],
+        slice: 3,
+        children: 5,
+        max_lost: 0,
+        events: vec![
+            Event::Ask {
+                task: 0,
+                wish: Wish::Resolve(0),
+            },
+            pass,
+            Event::Claim { worker: 0, pick: 0 },
+            Event::End {
+                pick: 0,
+                outcome: Outcome::Success,
+                late: false,
+            },
+            pass,
+            Event::Age { task: 0 },
+            pass,
+            pass,
+            pass,
+        ],
+    };
+    vec![behind_a_start]
+}

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 use super::drain::play;
-use super::scenario::{Scenario, scenario};
+use super::scenario::{self, Scenario, scenario};
 use super::world::Broken;
 use crate::state::task::TaskState as T;
 
@@ -90,6 +90,14 @@ fn a_statement_that_leaves_out_one_of_its_rules_is_found_out() {
         let (why, scenario) =
             found.unwrap_or_else(|| panic!("nothing shows that {rule:?} is needed"));
         println!("without {rule:?}, {} events: {why}", scenario.events.len());
+    }
+}
+
+#[test]
+fn what_chance_hardly_meets_keeps_every_rule_too() {
+    for scenario in scenario::rare() {
+        let mut world = play(&scenario, None).unwrap();
+        world.drain().unwrap();
     }
 }
 

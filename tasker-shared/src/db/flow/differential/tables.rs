@@ -1,33 +1,32 @@
 //! What the tables say, in PostgreSQL and in the model, as lines that can be compared.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::state::step::StepState;
 
 impl Beside<'_> {
-    /// Both say the same.
-    pub(super) async fn assert_same(
-        &mut self,
-        model: &model::World,
-        scenario: &Scenario,
-        acts: &[Act],
-    ) {
+    /// What one says and the other does not.
+    pub(super) async fn compare(&mut self, model: &model::World) -> Result<(), String> {
         self.world.assert_counted().await;
         let stored = self.stored().await;
         let modelled = modelled(model);
+        if stored == modelled {
+            return Ok(());
+        }
         let only = |these: &[String], others: &[String]| -> Vec<String> {
+            let others: HashSet<&String> = others.iter().collect();
             these
                 .iter()
                 .filter(|l| !others.contains(l))
                 .cloned()
                 .collect()
         };
-        assert!(
-            stored == modelled,
-            "PostgreSQL says {:#?} and the model {:#?}\nafter {acts:#?}\nof {}",
+        Err(format!(
+            "PostgreSQL says {:#?}, the model {:#?}",
             only(&stored, &modelled),
-            only(&modelled, &stored),
-            scenario.shape.yaml("t"),
-        );
+            only(&modelled, &stored)
+        ))
     }
 
     /// All tables, a line a row, sorted.
