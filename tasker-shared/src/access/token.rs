@@ -142,7 +142,7 @@ fn judge(claims: Claims, rules: &Rules, now: f64) -> Result<Caller, Refusal> {
     {
         return Err(Refusal::Invalid {
             what: TOKEN,
-            why: unknown.to_string(),
+            why: format!("there is no permission {:?}", unknown.text),
         });
     }
     Ok(Caller::known(

@@ -286,8 +286,8 @@ section! {
         jwt_leeway_seconds: u32 = 30, 0..=600;
         /// What tokens may be signed by.
         allowed_algorithms: Vec<String> = vec!["RS256".to_owned()], Algorithms;
-        /// Refuse tokens with permissions that are not known; otherwise those permit nothing.
-        strict_validation: bool = true, ();
+        /// Refuse tokens that name a permission which is not known; otherwise it permits nothing.
+        strict_validation: bool = false, ();
     }
 }
 
