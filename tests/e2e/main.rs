@@ -7,6 +7,10 @@
 )]
 
 mod access;
+mod backpressure;
+mod bench;
+mod breakers;
+mod channels;
 mod circuits;
 mod data_pipeline;
 mod dead_letters;
@@ -16,12 +20,15 @@ mod documents;
 mod faults;
 mod fuzz;
 mod graphs;
+mod history;
 mod hostile;
+mod pgbouncer;
 mod processes;
 mod prometheus_queries;
 mod schemathesis;
 mod secrets;
 mod sources;
+mod starting;
 mod storm;
 mod submissions;
 mod telemetry_contract;

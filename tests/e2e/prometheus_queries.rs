@@ -11,14 +11,14 @@ use tasker_tests::prometheus::{Answer, Prometheus};
 use tasker_tests::{Setup, Stack};
 use uuid::Uuid;
 
-use table::{QUERIES, Verdict};
+use table::{Fault, QUERIES, Verdict};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BURST: usize = 26;
 /// The correlation id that the queries ask for.
 const ASKED: Uuid = Uuid::from_u128(0x0199_c3e0_ccdb_7581_87ab_3f67_daea_a4a5);
 
-const TEMPLATES: [&str; 3] = [
+const TEMPLATES: [&str; 4] = [
     "
 name: line
 namespace_name: burst
@@ -42,7 +42,22 @@ namespace_name: crowd
 version: 1.0.0
 steps: [ { name: only, handler: { callable: echo } } ]
 ",
+    "
+name: piped
+namespace_name: crowd
+version: 1.0.0
+steps: [ { name: only, handler: { callable: command, initialization: { argv: [cat] } } } ]
+",
 ];
+
+/// The alerts that this fault makes fire.
+fn alerts_of(wanted: &Fault) -> Vec<&'static str> {
+    let fires = |verdict: &Verdict| matches!(verdict, Verdict::Alert { fault, .. } if fault == wanted);
+    let alerts = QUERIES.iter().filter(|(_, verdict)| fires(verdict));
+    let alerts: Vec<&str> = alerts.map(|(query, _)| *query).collect();
+    assert!(!alerts.is_empty(), "{wanted:?}");
+    alerts
+}
 
 async fn start(setup: Setup) -> (Stack, Prometheus) {
     let stack = Setup {
@@ -97,6 +112,29 @@ async fn crowd(stack: &Stack, prometheus: &Prometheus, alert: &str) {
         .await;
 }
 
+/// The database goes away, and what is asked fires; then it comes back.
+async fn outage(stack: &mut Stack, prometheus: &Prometheus, alerts: &[&str]) {
+    stack.postgres().kill_now().await.unwrap();
+    let request = json!({"name": "single", "namespace": "crowd", "context": {}});
+    // A series appears with a zero first; what comes later is a rise.
+    stack.wait_refused(&request).await;
+    prometheus.wait_scrapes(2).await;
+    stack.wait_refused(&request).await;
+    for alert in alerts {
+        prometheus
+            .wait_query(alert, PATIENCE, |answers| !answers.is_empty())
+            .await;
+    }
+    stack.postgres().restart().await.unwrap();
+    let task = stack.wait_accepted(&request).await;
+    stack.wait_complete(task, PATIENCE).await;
+    for alert in alerts {
+        prometheus
+            .wait_query(alert, PATIENCE, |answers| answers.is_empty())
+            .await;
+    }
+}
+
 /// What is wrong with the answers to a query; `None` where they are data.
 fn fault(query: &str, answers: &[Answer]) -> Option<String> {
     if answers.iter().all(|answer| answer.value.is_nan()) {
@@ -142,8 +180,6 @@ async fn try_verdict(prometheus: &Prometheus, query: &str, verdict: &Verdict) ->
             Ok(answers) if answers.is_empty() => ask(left).await,
             other => Some(format!("it fires without a fault: {other:?}")),
         },
-        // Declared without series, so there is nothing to answer but no error either.
-        Verdict::NotYet => prometheus.query(query).await.err(),
     }
 }
 
@@ -151,20 +187,16 @@ async fn try_verdict(prometheus: &Prometheus, query: &str, verdict: &Verdict) ->
 async fn every_query_of_the_reference_gets_its_verdict_after_a_burst() {
     let small = Setup::default()
         .configure("server.submit_connections", 1)
-        .configure("channels.submissions", 1);
-    let (stack, prometheus) = start(small).await;
-    let mut alerts = 0;
-    for (query, verdict) in QUERIES {
-        if let Verdict::Alert {
-            fault: table::Fault::Crowd,
-            ..
-        } = verdict
-        {
-            crowd(&stack, &prometheus, query).await;
-            alerts += 1;
-        }
+        .configure("channels.submissions", 1)
+        .configure("channels.results", 1)
+        .configure("channels.completions", 1);
+    let (mut stack, prometheus) = start(small).await;
+    for alert in alerts_of(&Fault::Crowd) {
+        crowd(&stack, &prometheus, alert).await;
     }
-    assert!(alerts > 0);
+    let piped = json!({"name": "piped", "namespace": "crowd", "context": {}});
+    stack.slow_completions(&piped).await;
+    outage(&mut stack, &prometheus, &alerts_of(&Fault::Outage)).await;
     burst(&stack).await;
     prometheus.wait_scrapes(3).await;
     let mut wrong = Vec::new();

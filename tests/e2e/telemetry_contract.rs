@@ -15,17 +15,6 @@ use judge::Judge;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Metrics of components that Tasker does not have yet: declared where they will be recorded, with nothing to show.
-const NOT_YET: [&str; 7] = [
-    "api_circuit_breaker_state",
-    "tasker_circuit_breaker_state",
-    "api_requests_rejected_total",
-    "ffi_completion_slow_sends_total",
-    "ffi_completion_circuit_open_rejections_total",
-    "tasker_dlq_entries_total",
-    "tasker_dlq_depth",
-];
-
 /// Metrics that one of the processes they are declared for has no occasion to record, with the reason.
 const NO_OCCASION: &[(&str, &str, &str)] = &[(
     "server",
@@ -94,6 +83,7 @@ async fn every_metric_of_the_contract_is_recorded_as_it_says() {
     drive::fine(&stack).await;
     drive::failing(&mut stack).await;
     drive::by_hand(&stack).await;
+    drive::giving_up(&stack).await;
     judge.look(&stack).await;
     faults::crowded(&mut stack, &mut judge).await;
     faults::losing_workers(&mut stack, &mut judge).await;

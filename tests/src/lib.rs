@@ -12,12 +12,14 @@ pub mod exposition;
 pub mod fuzz;
 mod ledger;
 pub mod otlp;
+pub mod pgbouncer;
 mod process;
 pub mod prometheus;
 pub mod proxy;
 mod stack;
 pub mod storm;
 mod tasks;
+mod trouble;
 mod until;
 
 pub use ledger::Ledger;

@@ -49,7 +49,7 @@ impl Server {
         server
             .run_until(ending.wait())
             .await
-            .map_err(|source| Failure::setup("the server broke down", source))
+            .map_err(|source| Failure::setup("the server cannot run", source))
     }
 
     async fn start(&self, loaded: Loaded) -> Result<tasker_orchestration::Server, Failure> {

@@ -51,7 +51,7 @@ impl Worker {
         worker
             .run_until(ending.wait())
             .await
-            .map_err(|source| Failure::setup("the worker broke down", source))
+            .map_err(|source| Failure::setup("the worker cannot run", source))
     }
 
     async fn start(&self, loaded: Loaded) -> Result<tasker_worker::Started, Failure> {

@@ -13,6 +13,7 @@ use tasker_shared::config::{Config, Inputs};
 use tasker_shared::db;
 use tasker_shared::db::pool::Target;
 use tasker_shared::embedded::Temporary;
+use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::resilience::vitals::Vitals;
 use tasker_shared::template;
 use tasker_shared::wire;
@@ -88,6 +89,37 @@ async fn the_short_answers_need_no_database() {
         assert_eq!(health.status, status);
         assert_eq!(health.worker_id, state.progress.worker_id().to_string());
     }
+}
+
+#[tokio::test]
+async fn a_worker_whose_loop_has_died_says_that_it_needs_a_new_start() {
+    let state = at_work(state(NOWHERE, |_| {}));
+    let dies = async { panic!("so it is") };
+    let stop = tokio_util::sync::CancellationToken::new();
+    state.vitals.clone().keep("claims", stop, dies).await;
+    for path in ["/health/live", "/health/ready"] {
+        let (code, body) = get(&state, path).await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(
+            body.to_string()
+                .contains("`claims` has died: it panicked: so it is"),
+            "{body}"
+        );
+    }
+    assert_eq!(get(&state, "/health").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn open_breakers_are_told() {
+    let mut state = state(NOWHERE, |_| {});
+    let keys = state.loaded.config.circuit_breakers.pgmq();
+    let breaker = Breaker::new("pgmq", keys.into());
+    (0..keys.failure_threshold).for_each(|_| breaker.failed());
+    state.breakers = vec![breaker];
+    let (_, body) = get(&at_work(state), "/health/detailed").await;
+    assert_eq!(body["circuit_breakers"][0]["name"], "pgmq");
+    assert_eq!(body["circuit_breakers"][0]["state"], "open");
+    assert_eq!(body["checks"]["circuit_breakers"]["message"], "open: pgmq");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The queries that people know from the reference of these metrics, each with its verdict: whether it answers as it
 //! is written there, and what it has to be where not.
 
-use Verdict::{Alert, AsWritten, Corrected, NotYet};
+use Verdict::{Alert, AsWritten, Corrected};
 
 /// What becomes of a query.
 #[derive(Debug)]
@@ -12,15 +12,17 @@ pub(super) enum Verdict {
     Corrected(&'static str),
     /// It answers only while something is wrong; its left side always does.
     Alert { left: &'static str, fault: Fault },
-    /// It asks for components that Tasker does not have yet.
-    NotYet,
 }
 
 /// What makes an alert fire.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// More submissions than a channel holds.
     Crowd,
+    /// A database that is away.
+    Outage,
+    /// More than a test can bring about in its time.
+    Flood,
 }
 
 pub(super) const QUERIES: &[(&str, Verdict)] = &[
@@ -211,23 +213,41 @@ pub(super) const QUERIES: &[(&str, Verdict)] = &[
         "histogram_quantile(0.95, sum by (le) (rate(tasker_step_result_submission_duration_milliseconds_bucket[5m])))",
         AsWritten,
     ),
-    ("api_circuit_breaker_state", NotYet),
-    ("api_circuit_breaker_state == 2", NotYet),
-    ("tasker_circuit_breaker_state", NotYet),
+    ("api_circuit_breaker_state", AsWritten),
+    (
+        "api_circuit_breaker_state == 2",
+        Alert {
+            left: "api_circuit_breaker_state",
+            fault: Fault::Outage,
+        },
+    ),
+    ("tasker_circuit_breaker_state", AsWritten),
     (
         "tasker_circuit_breaker_state{component=\"ffi_completion\"}",
-        NotYet,
+        AsWritten,
     ),
-    ("count(tasker_circuit_breaker_state == 2)", NotYet),
-    ("api_requests_rejected_total", NotYet),
-    ("rate(api_requests_rejected_total[5m])", NotYet),
-    ("sum by (endpoint) (api_requests_rejected_total)", NotYet),
-    ("ffi_completion_slow_sends_total", NotYet),
-    ("rate(ffi_completion_slow_sends_total[5m]) > 10", NotYet),
-    ("ffi_completion_circuit_open_rejections_total", NotYet),
+    (
+        "count(tasker_circuit_breaker_state == 2)",
+        Alert {
+            left: "tasker_circuit_breaker_state",
+            fault: Fault::Outage,
+        },
+    ),
+    ("api_requests_rejected_total", AsWritten),
+    ("rate(api_requests_rejected_total[5m])", AsWritten),
+    ("sum by (endpoint) (api_requests_rejected_total)", AsWritten),
+    ("ffi_completion_slow_sends_total", AsWritten),
+    (
+        "rate(ffi_completion_slow_sends_total[5m]) > 10",
+        Alert {
+            left: "rate(ffi_completion_slow_sends_total[5m])",
+            fault: Fault::Flood,
+        },
+    ),
+    ("ffi_completion_circuit_open_rejections_total", AsWritten),
     (
         "rate(ffi_completion_circuit_open_rejections_total[5m])",
-        NotYet,
+        AsWritten,
     ),
     ("mpsc_channel_usage_percent", AsWritten),
     (
@@ -249,7 +269,7 @@ pub(super) const QUERIES: &[(&str, Verdict)] = &[
         "sum by (channel) (mpsc_channel_full_events_total)",
         AsWritten,
     ),
-    ("rate(ffi_completion_slow_sends_total[5m])", NotYet),
+    ("rate(ffi_completion_slow_sends_total[5m])", AsWritten),
     ("max(mpsc_channel_usage_percent)", AsWritten),
     (
         "tasker_steps_successes_total{correlation_id=\"0199c3e0-ccdb-7581-87ab-3f67daeaa4a5\"}",

@@ -48,8 +48,17 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("patient", "
   - { name: waits, handler: { callable: fail }, retry: { max_attempts: 2, backoff: linear, backoff_base_ms: 600000, max_backoff_ms: 600000 } }
 "),
+    ("overdue", "
+  - { name: sleeps, handler: { callable: sleep, initialization: { ms: 600000 } } }
+"),
+    ("lonely", "
+  - { name: only, handler: { callable: nobody_has_this } }
+"),
     ("strict", "
   - { name: only, handler: { callable: echo } }
+"),
+    ("piped", "
+  - { name: only, handler: { callable: command, initialization: { argv: [cat] } } }
 "),
 ];
 
@@ -66,6 +75,7 @@ pub(super) fn templates() -> Vec<String> {
     let head = |name: &str| {
         let schema = match name {
             "strict" => "input_schema: { type: object, required: [id] }\n",
+            "overdue" => "lifecycle: { max_duration_minutes: 1 }\n",
             _ => "",
         };
         format!("name: {name}\nnamespace_name: contract\nversion: 1.0.0\n{schema}steps:")
@@ -81,6 +91,7 @@ pub(super) fn limits() -> Setup {
         .configure("server.submit_connections", 1)
         .configure("channels.submissions", 1)
         .configure("channels.results", 1)
+        .configure("channels.completions", 1)
         .configure("limits.max_result_bytes", 16_384)
 }
 
@@ -89,6 +100,9 @@ pub(super) fn setup(endpoint: &str) -> Setup {
         templates: templates(),
         ..limits()
     }
+    .configure("limits.max_lost_leases", 2)
+    // Longer than any worker is away.
+    .configure("dead_letters.unroutable_after_seconds", 20)
     .configure("worker.lease_ms", 3_000)
     .configure("worker.heartbeat_interval_ms", 1_000)
     .export_to(endpoint)
@@ -180,5 +194,23 @@ pub(super) async fn by_hand(stack: &Stack) {
             assert_eq!(status, 200, "{answer}");
             stack.wait_for(task, &["resolved_manually"], PATIENCE).await;
         }
+    }
+}
+
+/// Tasks that are given up without their handlers, and one that somebody wants to be looked at.
+pub(super) async fn giving_up(stack: &Stack) {
+    let lonely = submit(stack, "lonely").await;
+    let overdue = submit(stack, "overdue").await;
+    sqlx::query("UPDATE tasker.deadlines SET since = since - interval '1 hour', due_at = now()")
+        .execute(stack.sql())
+        .await
+        .unwrap();
+    let fine = submit(stack, "single").await;
+    let path = format!("/v1/dlq/task/{fine}");
+    let (status, answer) = stack.call(Method::POST, &path, None).await;
+    assert_eq!(status, 201, "{answer}");
+    for (task, state) in [(fine, "complete"), (overdue, "error"), (lonely, "error")] {
+        let ended = stack.wait_final(task, PATIENCE).await;
+        assert_eq!(ended["status"], state, "{ended}");
     }
 }

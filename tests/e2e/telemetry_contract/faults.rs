@@ -49,6 +49,7 @@ pub(super) async fn crowded(stack: &mut Stack, judge: &mut Judge) {
     wait_full(stack, judge, "worker", "results").await;
     transaction.rollback().await.unwrap();
     stack.wait_all_final(&tasks, PATIENCE).await;
+    stack.slow_completions(&request("piped")).await;
 }
 
 async fn wait_full(stack: &Stack, judge: &mut Judge, kind: &str, channel: &str) {
@@ -84,6 +85,16 @@ pub(super) async fn losing_workers(stack: &mut Stack, judge: &mut Judge) {
 
     assert!(stack.worker().term().await.success());
     stack.worker().restart().await;
+    wait_claimed(stack, judge).await;
+
+    // One loss more than is allowed.
+    let before = lost(stack, 0).await;
+    stack.worker().kill_9().await;
+    lost(stack, before + 1).await;
+    stack.worker().restart().await;
+    let ended = stack.wait_final(task, PATIENCE).await;
+    assert_eq!(ended["status"], "error", "{ended}");
+    let task = submit(stack, "long").await;
     wait_claimed(stack, judge).await;
     cancel(stack, task).await;
 }
@@ -147,6 +158,7 @@ pub(super) async fn losing_the_database(stack: &mut Stack, judge: &mut Judge) {
     wait_blocked(stack, &blocked).await;
     stack.postgres().kill_now().await.unwrap();
     drop(locked);
+    stack.wait_refused(&request("single")).await;
     // It stays away until a worker could not renew its lease.
     until(PATIENCE, async || {
         let extending = [("queue", "steps"), ("operation", "extend")];
