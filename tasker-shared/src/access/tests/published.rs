@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::signer::Signer;
 use crate::access::jwks::Jwks;
-use crate::config::HttpUrl;
+use crate::access::{Gate, Need, Permission};
+use crate::clock::Clock;
+use crate::config::{Auth, Config, HttpUrl};
+use crate::db::pool::Target;
 
 /// A publisher that answers everything with `status` and `body`, and counts what it is asked.
 async fn publisher(status: &'static str, body: Value) -> (HttpUrl, Arc<AtomicUsize>) {
@@ -46,6 +51,67 @@ async fn keys_are_fetched_once_and_a_made_up_key_id_does_not_fetch_them_again_an
         assert_eq!(jwks.keys(id).await.unwrap().len(), 1, "{id:?}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_held_against_the_key_that_it_names() {
+    let (old, new) = (Signer::rsa(), Signer::ed());
+    let set = json!({"keys": [old.jwk(Some("old")), new.jwk(Some("new"))]});
+    let (url, _) = publisher("200 OK", set).await;
+    let config = Auth {
+        enabled: true,
+        jwks_url: Some(url),
+        allowed_algorithms: vec!["RS256".to_owned(), "EdDSA".to_owned()],
+        ..Config::default().auth
+    };
+    let target = Target::parse(
+        "postgres://x@127.0.0.1:1/x",
+        "test",
+        Duration::from_millis(200),
+    );
+    let clock = Clock::default();
+    let gate = Gate::new(&config, target.unwrap().pool(1), clock.clone()).unwrap();
+    assert_eq!(gate.shown().verification_method, "jwks");
+    let claims = json!({
+        "sub": "ada", "iss": "tasker-core", "aud": "tasker-api", "exp": clock.now().timestamp() + 60,
+        "permissions": ["tasks:list", "*", "of:tomorrow"]
+    });
+    let table = [
+        (
+            old.token(&json!({"alg": "RS256", "kid": "old"}), &claims),
+            None,
+        ),
+        (
+            new.token(&json!({"alg": "EdDSA", "kid": "new"}), &claims),
+            None,
+        ),
+        (
+            new.token(&json!({"alg": "EdDSA", "kid": "old"}), &claims),
+            Some("invalid"),
+        ),
+        (
+            new.token(&json!({"alg": "EdDSA", "kid": "none"}), &claims),
+            Some("invalid"),
+        ),
+    ];
+    for (token, reason) in table {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        let listed = gate.admit(&headers, Need::Permission(Permission::TasksList));
+        assert_eq!(
+            listed.await.err().and_then(|r| r.reason()),
+            reason,
+            "{token}"
+        );
+        // A bare `*` permits nothing.
+        let created = gate.admit(&headers, Need::Permission(Permission::TasksCreate));
+        let expected = reason.or(Some("forbidden"));
+        assert_eq!(
+            created.await.err().and_then(|r| r.reason()),
+            expected,
+            "{token}"
+        );
+    }
 }
 
 #[tokio::test]
