@@ -6,6 +6,7 @@ mod disk;
 mod ground;
 mod history;
 mod idle;
+mod judged;
 mod latency;
 mod load;
 mod machine;
@@ -20,6 +21,7 @@ mod stage;
 mod stretch;
 mod submit;
 mod throughput;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -38,12 +40,13 @@ pub(crate) use throughput::Throughput;
 
 use disk::Flush;
 use ground::Ground;
+use judged::Judged;
 use machine::Machine;
 use progress::Progress;
 use quantiles::Quantiles;
 pub(crate) use report::Report;
 use report::{Flushes, Scenario};
-use stretch::{Judged, Measured};
+use stretch::Measured;
 
 /// Where to measure.
 #[derive(Debug, Clone)]

@@ -8,16 +8,18 @@ use tasker_shared::db::lanes::{self, LaneKey};
 use tasker_shared::db::measure::fill::{self, Batch};
 use tasker_shared::db::measure::{self, verdict};
 use tasker_shared::ids;
+use uuid::Uuid;
 
 use super::ground::asked;
 use super::history::{FILL, store};
+use super::judged::{Judged, judge};
 use super::load::Load;
 use super::progress::grouped;
 use super::quantiles::rounded;
 use super::report::whole;
 use super::shape::{self, Graph, MEASURED, Shape, WAITING};
 use super::stage::{Cast, Stage};
-use super::stretch::{Judged, judge, until_done};
+use super::stretch::until_done;
 use super::throughput;
 use super::{Bench, Outcome};
 use crate::failure::Failure;
@@ -61,11 +63,11 @@ impl Backlog {
             namespace: WAITING,
             ..graph
         };
-        self.fill(bench, others, OTHER_LANES).await?;
+        let from = self.fill(bench, others, OTHER_LANES).await?;
         let beside = throughput::by_batch(bench, &cast, graph, tasks).await?;
         let beside_rate = beside.steps_per_s.unwrap_or_default();
         outcome.measured(beside);
-        outcome.judged(self.drain(bench, others).await?);
+        outcome.judged(self.drain(bench, others, from).await?);
 
         let (within_rate, judged) = self.within(bench, graph, tasks).await?;
         outcome.judged(judged);
@@ -96,8 +98,7 @@ impl Backlog {
         graph: Graph,
         tasks: u64,
     ) -> Result<(f64, Judged), Failure> {
-        let from = ids::lowest_uuid_at(Utc::now());
-        self.fill(bench, graph, 1).await?;
+        let from = self.fill(bench, graph, 1).await?;
         let cast = Cast {
             workers: 1,
             ..Cast::default()
@@ -136,7 +137,7 @@ impl Backlog {
     }
 
     /// Runs what has waited beside, for it to be judged too.
-    async fn drain(&self, bench: &mut Bench, graph: Graph) -> Result<Judged, Failure> {
+    async fn drain(&self, bench: &mut Bench, graph: Graph, from: Uuid) -> Result<Judged, Failure> {
         let cast = Cast {
             workers: 1,
             ..Cast::default()
@@ -149,15 +150,14 @@ impl Backlog {
         bench.progress.begin("checking every result");
         let pool = &bench.ground.pool;
         let name = graph.name();
-        let from = uuid::Uuid::nil();
         let found = asked(verdict::judge(pool, (graph.namespace, &name), from).await)?;
         let left = asked(verdict::messages_left(pool).await)?;
         let steps = self.tasks * self.shape.steps();
         Ok(judge(&found, self.tasks, steps, runs, left))
     }
 
-    /// Stores tasks that wait, in so many lanes.
-    async fn fill(&self, bench: &mut Bench, graph: Graph, count: i16) -> Result<(), Failure> {
+    /// Stores tasks that wait, in so many lanes; none of theirs has a lower uuid than the one that it answers.
+    async fn fill(&self, bench: &mut Bench, graph: Graph, count: i16) -> Result<Uuid, Failure> {
         store(bench, graph).await?;
         bench.progress.begin("storing a backlog");
         let lowest = if count > 1 { -count / 2 } else { 0 };
@@ -170,6 +170,8 @@ impl Backlog {
             })
             .collect();
         let pool = &bench.ground.pool;
+        // The database makes the uuids.
+        let from = ids::lowest_uuid_at(asked(measure::clock(pool).await)?);
         let found = asked(lanes::ensure(pool, &keys).await)?;
         let lanes: Vec<(i16, i32)> = keys.iter().map(|key| key.priority).zip(found).collect();
         let name = graph.name();
@@ -185,6 +187,7 @@ impl Backlog {
             bench.progress.at(last, self.tasks);
         }
         bench.progress.begin("vacuuming");
-        asked(measure::vacuum(pool).await)
+        asked(measure::vacuum(pool).await)?;
+        Ok(from)
     }
 }

@@ -171,11 +171,14 @@ impl Ground {
         Ok(())
     }
 
-    /// What the processes under measurement get to know of it. No other database of the configuration is to be touched.
-    pub(super) fn variables(&self) -> Vec<(String, String)> {
-        ["DATABASE_URL", "TASKER__DATABASE__DIRECT_URL"]
-            .map(|name| (name.to_owned(), self.url.clone()))
-            .to_vec()
+    /// What the processes under measurement get to know of it, above all configuration. No other database is to be
+    /// touched; and they listen on this machine alone, where this program has no credentials to show.
+    pub(super) fn variables(&self) -> [(&'static str, &str); 3] {
+        [
+            ("DATABASE_URL", &self.url),
+            ("TASKER__DATABASE__DIRECT_URL", &self.url),
+            ("TASKER__AUTH__ENABLED", "false"),
+        ]
     }
 
     /// A file of its own for a process.

@@ -3,13 +3,14 @@
 use clap::Args;
 use serde_json::{json, to_value};
 
+use super::judged::Judged;
 use super::load::Load;
 use super::progress::grouped;
 use super::quantiles::Quantiles;
 use super::report::milliseconds;
 use super::shape::{Graph, Shape};
 use super::stage::{Cast, Stage};
-use super::stretch::{Judged, Stretch, until_done};
+use super::stretch::{Stretch, until_done};
 use super::{Bench, Outcome};
 use crate::failure::Failure;
 

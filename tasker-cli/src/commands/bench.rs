@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{print, print_line};
 use crate::bench::{
@@ -63,7 +64,13 @@ impl Bench {
 
     /// Fails where anything was lost, made twice or is wrong, when all has been printed.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let report = self.measure().await?;
+        let measured = self.measure().await;
+        // Standard output has to say it too, where programs read that alone.
+        if let (true, Err(Failure::Verdict(fault))) = (self.json, &measured) {
+            let version = env!("CARGO_PKG_VERSION");
+            print_line(&json!({"version": version, "faults": [fault]}).to_string())?;
+        }
+        let report = measured?;
         match self.json {
             true => {
                 let text = serde_json::to_string(&report);

@@ -65,6 +65,14 @@ statements! {
                 pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8 AS wal_bytes,
                 coalesce(sum(n_dead_tup), 0)::int8 AS dead_tuples
            FROM pg_stat_user_tables WHERE schemaname = 'tasker'";
+    COUNTED, "are_rows_counted" =
+        // each of these is written on another connection: acceptance, claim, submission, advance
+        "SELECT /* tasker bench */
+                coalesce(sum(n_tup_ins) FILTER (WHERE relname ~ '^tasks_'), 0) >= (SELECT count(*) FROM tasker.tasks)
+                AND coalesce(sum(n_tup_upd) FILTER (WHERE relname = 'ready'), 0) >= a.n
+                AND coalesce(sum(n_tup_ins) FILTER (WHERE relname ~ '^attempts_'), 0) >= a.n
+                AND coalesce(sum(n_tup_del) FILTER (WHERE relname = 'results'), 0) >= a.n
+           FROM pg_stat_user_tables, (SELECT count(*) AS n FROM tasker.attempts) a WHERE schemaname = 'tasker' GROUP BY a.n";
     SETTINGS, "list_server_settings" =
         "SELECT /* tasker bench */ name, setting || coalesce(' ' || unit, '') FROM pg_settings WHERE name = ANY ($1) ORDER BY name";
     WHEREABOUTS, "get_whereabouts" =
@@ -105,6 +113,14 @@ pub async fn counters(pool: &Pool) -> Result<Counters> {
         .await
 }
 
+/// Whether every row that is there has been counted: none is, where a connection has not told of it yet. Never so where
+/// statistics were reset.
+pub async fn are_rows_counted(pool: &Pool) -> Result<bool> {
+    COUNTED
+        .run_at_length(sqlx::query_scalar(COUNTED.sql).fetch_one(pool))
+        .await
+}
+
 /// Settings of the server by name, with their units.
 pub async fn settings(pool: &Pool, names: &[&str]) -> Result<Vec<(String, String)>> {
     let query = sqlx::query_as(SETTINGS.sql).bind(names);
@@ -138,13 +154,13 @@ pub async fn open(pool: &Pool) -> Result<i64> {
 /// When what happened to these tasks; those that do not exist are left out.
 pub async fn times(pool: &Pool, tasks: &[Uuid]) -> Result<Vec<Times>> {
     let query = sqlx::query_as(TIMES.sql).bind(tasks);
-    TIMES.run(query.fetch_all(pool)).await
+    TIMES.run_at_length(query.fetch_all(pool)).await
 }
 
 /// When the handler of so many attempts had ended since then; `None` where there are fewer. Reads every attempt.
 pub async fn nth_end(pool: &Pool, since: DateTime<Utc>, nth: i64) -> Result<Option<DateTime<Utc>>> {
     let query = sqlx::query_scalar(NTH_END.sql).bind(since).bind(nth - 1);
-    NTH_END.run(query.fetch_optional(pool)).await
+    NTH_END.run_at_length(query.fetch_optional(pool)).await
 }
 
 /// Takes a snapshot that lasts as long as the transaction, which must just have begun: vacuum removes nothing that has

@@ -68,7 +68,7 @@ pub async fn waiting(pool: &Pool, batch: Batch<'_>, lanes: &[(i16, i32)]) -> Res
         .bind(batch.last)
         .bind(lanes.iter().map(|lane| lane.0).collect::<Vec<_>>())
         .bind(lanes.iter().map(|lane| lane.1).collect::<Vec<_>>());
-    WAITING.run(query.execute(pool)).await.map(drop)
+    WAITING.run_at_length(query.execute(pool)).await.map(drop)
 }
 
 /// Stores tasks that have ended well between these times.
@@ -84,5 +84,5 @@ pub async fn ended(
         .bind(batch.last)
         .bind(since)
         .bind(until);
-    ENDED.run(query.execute(pool)).await.map(drop)
+    ENDED.run_at_length(query.execute(pool)).await.map(drop)
 }

@@ -71,7 +71,7 @@ pub async fn judge(pool: &Pool, (namespace, name): (&str, &str), from: Uuid) -> 
         .bind(namespace)
         .bind(name)
         .bind(from);
-    JUDGE.run(query.fetch_one(pool)).await
+    JUDGE.run_at_length(query.fetch_one(pool)).await
 }
 
 /// Messages of whatever task that wait for somebody.
