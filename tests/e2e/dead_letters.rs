@@ -62,6 +62,7 @@ async fn requeue(stack: &Stack, entry: &Value) -> (u16, Value) {
 /// Lets so much time pass for a task as nobody wants to wait.
 async fn age(stack: &Stack, task: Uuid) {
     for sql in [
+        "UPDATE tasker.tasks SET created_at = created_at - interval '2 hours' WHERE task_uuid = $1",
         "UPDATE tasker.steps SET changed_at = changed_at - interval '2 hours' WHERE task_uuid = $1",
         "UPDATE tasker.deadlines SET since = since - interval '2 hours', due_at = now() WHERE task_uuid = $1",
     ] {

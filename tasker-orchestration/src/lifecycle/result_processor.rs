@@ -112,8 +112,8 @@ impl ResultProcessor {
         // Before a person's wish for such a task, which resolves its entry.
         let connection = self.connection.get().await?;
         let buried = bury::bury(connection, self.server, &plan.burials, &routes).await;
-        self.connection.check(buried)?;
-        let mut taken = plan.taken;
+        let left = self.connection.check(buried)?;
+        let mut taken = plan.taken - left;
         for message in &plan.controls {
             let Some(route) = route(message) else {
                 continue;

@@ -105,7 +105,8 @@ statements! {
          gone AS (SELECT g.*, t.correlation_id, t.template_id, t.priority, t.sampled, t.traced, t.shard, t.error
                     FROM (SELECT * FROM queued UNION ALL SELECT * FROM raised) g JOIN stale t USING (task_uuid)),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
-                     SELECT task_uuid, step_no, attempt, 10, worker, enqueued_at, claimed_at, clock_timestamp(), error::json FROM gone),
+                     SELECT task_uuid, step_no, attempt, 10, worker, enqueued_at, claimed_at, clock_timestamp(), error::json FROM gone
+                     ON CONFLICT DO NOTHING),
          sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
                   SELECT shard, 10, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled, traced FROM gone),
          woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM gone))

@@ -122,6 +122,36 @@ async fn hot_statements_reach_every_row_by_its_key() {
 }
 
 #[tokio::test]
+async fn dead_letters_and_stale_tasks_are_reached_by_their_keys() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.batches().connect().await.unwrap();
+    connection.execute("ANALYZE").await.unwrap();
+    for name in [
+        "bury_tasks",
+        "list_due_deadlines",
+        "fail_stale_steps",
+        "count_open_dead_letters",
+    ] {
+        let plan = plan_of(&mut connection, name).await;
+        for table in [
+            "ready",
+            "results",
+            "delayed",
+            "deadlines",
+            "dead_letters",
+            "steps_",
+            "tasks_",
+            "attempts_",
+        ] {
+            assert!(
+                !plan.contains(&format!("Seq Scan on {table}")),
+                "{name} scans {table}:\n{plan}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn gauges_are_read_by_keys_from_tables_that_grow() {
     let (_postgres, target) = migrated().await;
     let mut connection = target.batches().connect().await.unwrap();

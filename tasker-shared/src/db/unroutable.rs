@@ -28,7 +28,8 @@ statements! {
                      SELECT r.task_uuid, r.step_no, r.attempt, 9, r.enqueued_at, clock_timestamp(),
                             json_build_object('error_type', 'unroutable', 'retryable', false,
                                 'message', format('no worker has served handler %s in namespace %s for %s s', l.callable, l.namespace, $2))
-                       FROM lost r JOIN tasker.lanes l USING (lane)),
+                       FROM lost r JOIN tasker.lanes l USING (lane)
+                     ON CONFLICT DO NOTHING),
          sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
                   SELECT shard, 9, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled, traced FROM lost),
          woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM lost))

@@ -13,22 +13,52 @@ use uuid::Uuid;
 
 use super::record::Routes;
 
-/// Makes dead letters of the tasks of these messages, in one transaction.
+/// Makes dead letters of the tasks of these messages, all in one transaction, and returns how many messages stay. Where
+/// the database refuses them for a reason of one of them, each goes alone, so that the rest does not wait for that one.
 pub(super) async fn bury(
     connection: &mut PgConnection,
     server: Uuid,
     messages: &[Message],
     routes: &Routes,
-) -> db::Result<()> {
-    if messages.is_empty() {
-        return Ok(());
-    }
+) -> db::Result<usize> {
     let judged: Vec<(&Message, bool)> = messages
         .iter()
         .map(|message| (message, stale_counts(message, routes)))
         .collect();
+    if judged.is_empty() {
+        return Ok(0);
+    }
+    match together(connection, server, &judged).await {
+        Ok(()) => return Ok(0),
+        Err(error) if may_pass(&error) => return Err(error),
+        Err(error) => tracing::warn!(%error, "making dead letters failed; making each alone"),
+    }
+    let mut left = 0;
+    for one in &judged {
+        match together(connection, server, &[*one]).await {
+            Ok(()) => {}
+            Err(error) if may_pass(&error) => return Err(error),
+            Err(error) => {
+                left += 1;
+                tracing::error!(%error, task_uuid = %one.0.task_uuid, "the task could not become a dead letter; it is tried again from time to time");
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Whether the same may succeed in a moment.
+fn may_pass(error: &db::Error) -> bool {
+    error.is_unavailable() || error.is_conflict()
+}
+
+async fn together(
+    connection: &mut PgConnection,
+    server: Uuid,
+    judged: &[(&Message, bool)],
+) -> db::Result<()> {
     let mut transaction = Transaction::begin(connection, "bury_tasks").await?;
-    let buried = dead_letters::bury(&mut transaction, server, &judged).await?;
+    let buried = dead_letters::bury(&mut transaction, server, judged).await?;
     transaction.commit().await?;
     record(&buried);
     Ok(())
