@@ -46,7 +46,8 @@ pub fn plan(seed: u64, faults: usize, kinds: &[Kind]) -> Vec<Strike> {
     let mut strikes = Vec::new();
     let mut planned = 0;
     let mut round: Vec<Kind> = Vec::new();
-    while planned < faults.max(kinds.len()) {
+    // The first round is ended however many came together in it.
+    while planned < faults || strikes.len() < kinds.len() {
         if round.is_empty() {
             round = kinds.to_vec();
             round.shuffle(&mut random);
