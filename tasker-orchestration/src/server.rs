@@ -311,6 +311,10 @@ async fn try_prepare(
         doing.send_replace("migrating the database");
         db::migrate::run(&targets.direct).await?;
     }
+    if targets.target.is_pooled() {
+        doing.send_replace("preparing the role for a pooler");
+        db::pooler::prepare(&targets.pool, &targets.direct).await?;
+    }
     doing.send_replace("storing its templates");
     let limit = i64::try_from(config.limits.max_context_bytes).unwrap_or(i64::MAX);
     db::upkeep::set_setting(&targets.pool, "limits.max_context_bytes", limit).await?;

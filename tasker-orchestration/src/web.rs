@@ -2,6 +2,7 @@
 //! stored. Handlers translate; what is decided, is decided in `lifecycle`.
 
 mod access;
+mod analytics;
 mod breaker;
 mod circuits;
 mod config;
@@ -180,6 +181,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(step_audit::audit))
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get))
+        .routes(routes!(analytics::performance))
+        .routes(routes!(analytics::bottlenecks))
         .routes(routes!(circuits::list))
         .routes(routes!(circuits::close))
         .routes(routes!(dlq::list))

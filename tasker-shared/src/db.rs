@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod advance;
+pub mod analytics;
 pub mod api_keys;
 pub mod archive;
 pub mod circuits;
@@ -21,6 +22,7 @@ pub mod migrate;
 pub mod namespaces;
 pub mod partitions;
 pub mod pool;
+pub mod pooler;
 pub mod pressure;
 pub mod queue_views;
 pub mod requests;
@@ -48,6 +50,7 @@ fn all_statements() -> Vec<&'static Statement> {
     let rooms = [
         accept::STATEMENTS,
         advance::STATEMENTS,
+        analytics::STATEMENTS,
         api_keys::STATEMENTS,
         circuits::STATEMENTS,
         claim::STATEMENTS,
@@ -64,6 +67,7 @@ fn all_statements() -> Vec<&'static Statement> {
         migrate::STATEMENTS,
         namespaces::STATEMENTS,
         partitions::STATEMENTS,
+        pooler::STATEMENTS,
         pressure::STATEMENTS,
         queue_views::STATEMENTS,
         requests::STATEMENTS,

@@ -2,6 +2,7 @@
 //! send and accept. A file a resource. The format's oddities (times without zone in some places, two names for a
 //! step's id) live here and nowhere else. [`status`] holds what is derived from a task's step counts.
 
+mod analytics;
 mod circuit;
 mod config;
 mod dlq;
@@ -23,6 +24,10 @@ mod worker_health;
 mod worker_metrics;
 mod worker_template;
 
+pub use analytics::{
+    BottleneckAnalysis, PerformanceMetrics, ResourceUtilization, SlowStep, SlowTask,
+    SystemHealthCounts,
+};
 pub use circuit::{CircuitClosed, CircuitResponse};
 pub use config::{
     AuthConfig, CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,

@@ -15,6 +15,7 @@ use tasker_shared::document::Document;
 use tasker_shared::logging;
 use tasker_shared::metrics::worker::{self as metrics, ErrorType};
 use tasker_shared::plan::{Blueprint, Outcome};
+use tasker_shared::stats;
 use tasker_shared::telemetry::context::within;
 use tasker_shared::telemetry::spans;
 use tokio::time::Instant;
@@ -129,6 +130,7 @@ impl Executor {
             task,
             at: std::time::Instant::now(),
         };
+        count(&step, &finished.ended);
         self.results.send(finished).await;
         drop(slot);
     }
@@ -351,6 +353,18 @@ fn tell(step: &Claimed, blueprint: &Blueprint, end: &End, start: SystemTime) {
     };
     let time = spans::Time::new(start, SystemTime::now());
     spans::step_executed(&task, &told, time, failure);
+}
+
+/// Counts an attempt that ran to an end of its own.
+fn count(step: &Claimed, ended: &Ended) {
+    let ok = match ended.outcome {
+        Outcome::Success => true,
+        Outcome::Retryable | Outcome::Permanent | Outcome::Timeout | Outcome::Panic => false,
+        _ => return,
+    };
+    let took = ended.started_at.map(|started| ended.finished_at - started);
+    let took = took.and_then(|took| took.to_std().ok()).unwrap_or_default();
+    stats::step_executed(step.template_id, step.step_no, ok, took);
 }
 
 /// The end of an attempt whose handler said that it failed.

@@ -166,8 +166,9 @@ impl Worker {
         let target = Target::parse(url.expose(), "tasker-worker", timeout)?;
         let direct = match &config.database.direct_url {
             Some(url) => Target::parse(url.expose(), "tasker-worker", timeout)?,
-            None => target.clone(),
+            None => target.clone().behind_pooler(config.database.pooler),
         };
+        let target = target.behind_pooler(config.database.pooler);
         let pool = target.pool(config.database.max_connections);
         let clock = Clock::of_process();
         let gate = Gate::new(&config.auth, pool.clone(), clock.clone())?;

@@ -1,4 +1,4 @@
-//! Upkeep: partitions made ahead, answers of old controls removed, counts of tasks folded. A duty of the
+//! Upkeep: partitions made ahead, answers of old controls removed, counts of tasks and statistics folded. A duty of the
 //! whole cluster: done by the owner of shard 0.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
-use tasker_shared::db::{circuits, gauges, upkeep};
+use tasker_shared::db::{circuits, gauges, stats, upkeep};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,7 @@ impl Upkeep {
         }
         upkeep::delete_old_controls(&self.pool).await?;
         circuits::delete_old(&self.pool).await?;
+        stats::fold(&self.pool).await?;
         // Where telemetry is off nobody else does.
         gauges::fold(&self.pool).await?;
         Ok(())

@@ -9,10 +9,11 @@ use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
-use tasker_shared::db::pool::{Pinned, Target};
+use tasker_shared::db::pool::{Pinned, Pool, Target};
 use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::Rules;
 use tasker_shared::resilience::vitals::Vitals;
+use tasker_shared::stats;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ use crate::loops::delayed::Timer;
 use crate::loops::gauges;
 use crate::loops::pulse::{Answering, Pulse};
 use crate::loops::rescue::Rescue;
+use crate::loops::retention::Retention;
 use crate::loops::shards::Owner;
 use crate::loops::staleness::Watcher;
 use crate::loops::unroutable::GivingUp;
@@ -78,6 +80,8 @@ pub(super) struct Loops {
     giving_up: Option<GivingUp>,
     pulse: Pulse,
     upkeep: Upkeep,
+    retention: Option<Retention>,
+    pool: Pool,
     gauges: gauges::Reader,
     stores: task_initializer::Workers,
     listen: Option<(Target, Wakes)>,
@@ -195,6 +199,15 @@ impl Assembled {
                 clock: clock.clone(),
                 shards: shards.clone(),
             },
+            retention: config.retention.keep_days.map(|keep_days| Retention {
+                target: targets.direct.clone(),
+                pool: pool.clone(),
+                clock: clock.clone(),
+                shards: shards.clone(),
+                keep_days,
+                archive_directory: config.retention.archive_directory.clone(),
+            }),
+            pool: pool.clone(),
             gauges: gauges::Reader {
                 connection: Pinned::new(targets.target.batches()),
                 shards: shards.clone(),
@@ -261,6 +274,11 @@ impl Loops {
         if let Some(giving_up) = self.giving_up {
             spawn!("unroutable": giving_up);
         }
+        if let Some(retention) = self.retention {
+            spawn!("retention": retention);
+        }
+        let counting = stats::keep(self.pool, working.clone());
+        loops.spawn(vitals.clone().keep("stats", working.clone(), counting));
         if tasker_shared::metrics::is_on() {
             spawn!("gauges": self.gauges);
         }

@@ -24,8 +24,9 @@ impl Targets {
         let target = Target::parse(url.expose(), "tasker-server", timeout)?;
         let direct = match &database.direct_url {
             Some(url) => Target::parse(url.expose(), "tasker-server", timeout)?,
-            None => target.clone(),
+            None => target.clone().behind_pooler(database.pooler),
         };
+        let target = target.behind_pooler(database.pooler);
         let pool = target.pool(database.max_connections);
         Ok(Targets {
             target,

@@ -140,6 +140,16 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     (
         Method::GET,
+        "/v1/analytics/performance",
+        may(Permission::SystemAnalyticsRead),
+    ),
+    (
+        Method::GET,
+        "/v1/analytics/bottlenecks",
+        may(Permission::SystemAnalyticsRead),
+    ),
+    (
+        Method::GET,
         "/v1/circuits",
         may(Permission::SystemCircuitsRead),
     ),

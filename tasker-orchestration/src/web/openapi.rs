@@ -18,6 +18,7 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
         (name = "steps", description = "The steps of a task and their attempts"),
         (name = "templates", description = "What tasks are made of"),
         (name = "dead letters", description = "Tasks that cannot go on until somebody has looked at them, and tasks that are about to"),
+        (name = "analytics", description = "How tasks and steps have gone, and where they are held up"),
         (name = "system", description = "Health, metrics, configuration and logs")
     )
 )]

@@ -93,7 +93,7 @@ pub async fn write(
 async fn count(connection: &mut PgConnection, part: &str) -> Result<u64, Error> {
     let sql = format!("SELECT count(*) FROM tasker.{part}");
     let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
-    let rows = COUNT.run(query.fetch_one(connection)).await?;
+    let rows = COUNT.run_at_length(query.fetch_one(connection)).await?;
     Ok(rows.unsigned_abs())
 }
 
@@ -119,7 +119,7 @@ async fn read(connection: &mut PgConnection, part: &str, to: &Path) -> Result<()
         }
         Ok(())
     };
-    READ.run(rows).await?;
+    READ.run_at_length(rows).await?;
     if let Some(error) = failed {
         return Err(at(to)(error));
     }

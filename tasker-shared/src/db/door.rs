@@ -107,6 +107,13 @@ impl Error {
             if e.code().is_some_and(|code| code == "40P01" || code == "40001"))
     }
 
+    /// Whether there was no partition for a row.
+    pub fn is_missing_partition(&self) -> bool {
+        // A check violation that names no constraint is that.
+        matches!(&self.source, sqlx::Error::Database(e)
+            if e.code().is_some_and(|code| code == "23514") && e.constraint().is_none())
+    }
+
     /// Whether what was sent is at fault, so that sending it again brings the same error: it is no valid value,
     /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all.
     pub fn blames_data(&self) -> bool {

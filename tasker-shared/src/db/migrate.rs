@@ -25,6 +25,10 @@ pub enum Error {
     Unreachable(#[from] super::Error),
     #[error("the database cannot be migrated: {0}")]
     Migrate(#[from] MigrateError),
+    #[error(
+        "the database needs migrations, which a pooler stands in the way of: set database.direct_url, or run `tasker migrate` with DATABASE_URL leading to the database itself"
+    )]
+    Pooled,
     #[error("closing the connection after migrating: {0}")]
     Close(#[from] sqlx::Error),
 }
@@ -39,6 +43,9 @@ statements! {
 pub async fn run(target: &Target) -> Result<(), Error> {
     let mut connection = target.connect().await?;
     if !missing_by(&mut connection).await?.is_empty() {
+        if target.is_pooled() {
+            return Err(Error::Pooled);
+        }
         MIGRATOR.run_direct(None, &mut connection, false).await?;
     }
     connection.close().await?;

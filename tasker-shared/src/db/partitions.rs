@@ -16,6 +16,8 @@ use crate::ids;
 const LOCK_TIMEOUT: &str = "5s";
 /// Rows deleted at once, so that no transaction is long.
 const BATCH: i64 = 5_000;
+/// Between two such batches: what else wants the disk comes through.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The advisory lock of whoever takes partitions away.
 const LOCK: i64 = 0x7461_736b_6572_0001;
 /// A transaction that is older holds things up.
@@ -85,11 +87,24 @@ impl Week {
         (ids::lowest_uuid_at(from), ids::lowest_uuid_at(before))
     }
 
+    /// Whether it may go if nothing holds it: it is old enough, or has begun to leave.
+    #[must_use]
+    pub fn is_due(&self, cutoff: DateTime<Utc>) -> bool {
+        self.is_leaving() || self.span().1 <= cutoff
+    }
+
     /// Whether taking it away has begun.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.tables.values().any(|place| *place != Place::Attached)
     }
+}
+
+/// Before when a task must have ended that is not kept.
+#[must_use]
+pub fn cutoff(now: DateTime<Utc>, keep_days: u32) -> DateTime<Utc> {
+    let days = Days::new(u64::from(keep_days));
+    now.checked_sub_days(days).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Something that keeps a week's partitions.
@@ -225,7 +240,7 @@ pub async fn holds(
         .bind(from)
         .bind(before)
         .bind(cutoff);
-    HOLDS.run(query.fetch_all(connection)).await
+    HOLDS.run_at_length(query.fetch_all(connection)).await
 }
 
 /// Long transactions, and what else of that kind there is, the longest first.
@@ -283,12 +298,15 @@ pub async fn find_alive(connection: &mut PgConnection, week: &Week) -> Result<Op
         week.part(Table::Tasks)
     );
     let query = sqlx::query_scalar(AssertSqlSafe(sql));
-    ALIVE.run(query.fetch_optional(connection)).await
+    ALIVE.run_at_length(query.fetch_optional(connection)).await
 }
 
 async fn run(connection: &mut PgConnection, statement: &Statement, sql: String) -> Result<()> {
     let query = sqlx::raw_sql(AssertSqlSafe(sql));
-    statement.run(query.execute(connection)).await.map(drop)
+    statement
+        .run_at_length(query.execute(connection))
+        .await
+        .map(drop)
 }
 
 /// A lock that was not had in time is no error.
@@ -310,30 +328,25 @@ fn is_timeout(error: &Error) -> bool {
 pub async fn forget(pool: &Pool, week: &Week) -> Result<u64> {
     let (from, before) = week.uuids();
     let deadlines = sqlx::query(DEADLINES.sql).bind(from).bind(before);
-    DEADLINES.run(deadlines.execute(pool)).await?;
-    in_batches(async || {
+    DEADLINES.run_at_length(deadlines.execute(pool)).await?;
+    let mut all = 0;
+    loop {
         let query = sqlx::query(KEYS.sql).bind(from).bind(before).bind(BATCH);
-        Ok(KEYS.run(query.execute(pool)).await?.rows_affected())
-    })
-    .await
+        let deleted = KEYS.run_at_length(query.execute(pool)).await?.rows_affected();
+        all += deleted;
+        if deleted < BATCH.unsigned_abs() {
+            return Ok(all);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Removes dead letters that were resolved before `cutoff`; returns how many.
 pub async fn delete_dead_letters(pool: &Pool, cutoff: DateTime<Utc>) -> Result<u64> {
-    in_batches(async || {
-        let query = sqlx::query(LETTERS.sql).bind(cutoff).bind(BATCH);
-        Ok(LETTERS.run(query.execute(pool)).await?.rows_affected())
-    })
-    .await
-}
-
-/// Between two batches: what else wants the disk comes through.
-const PAUSE: Duration = Duration::from_millis(50);
-
-async fn in_batches(mut delete: impl AsyncFnMut() -> Result<u64>) -> Result<u64> {
     let mut all = 0;
     loop {
-        let deleted = delete().await?;
+        let query = sqlx::query(LETTERS.sql).bind(cutoff).bind(BATCH);
+        let deleted = LETTERS.run_at_length(query.execute(pool)).await?.rows_affected();
         all += deleted;
         if deleted < BATCH.unsigned_abs() {
             return Ok(all);

@@ -1,7 +1,9 @@
 //! What keeps the database fit: partitions made ahead, settings that SQL functions read, old rows removed.
 
-use chrono::{DateTime, Utc};
-use sqlx::PgExecutor;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveTime, Utc, Weekday};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::pool::Pool;
 use super::{Result, statements};
@@ -16,9 +18,31 @@ statements! {
 }
 
 /// Makes the weekly partitions around `at` and `weeks` ahead, where they are missing; returns how many.
-pub async fn ensure_partitions(pool: &Pool, at: DateTime<Utc>, weeks: i32) -> Result<i32> {
+pub async fn ensure_partitions<'c>(
+    on: impl PgExecutor<'c>,
+    at: DateTime<Utc>,
+    weeks: i32,
+) -> Result<i32> {
     let query = sqlx::query_scalar(PARTITIONS.sql).bind(at).bind(weeks);
-    PARTITIONS.run(query.fetch_one(pool)).await
+    PARTITIONS.run(query.fetch_one(on)).await
+}
+
+/// Makes the partitions for tasks accepted at `times` where they are missing: nobody made them ahead, as when no
+/// server ran for weeks, or a clock has jumped.
+pub async fn ensure_partitions_of(
+    connection: &mut PgConnection,
+    times: impl IntoIterator<Item = DateTime<Utc>>,
+) -> Result<()> {
+    let weeks: BTreeSet<_> = times
+        .into_iter()
+        .map(|at| at.date_naive().week(Weekday::Mon).first_day())
+        .collect();
+    for week in weeks {
+        let at = week.and_time(NaiveTime::MIN).and_utc();
+        let made = ensure_partitions(&mut *connection, at, 1).await?;
+        tracing::warn!(%week, partitions = made, "there was no partition for tasks of this week; it was made");
+    }
+    Ok(())
 }
 
 /// Tells the SQL functions a limit of the configuration.
@@ -44,7 +68,5 @@ pub async fn delete_old_controls(pool: &Pool) -> Result<u64> {
 
 /// Whether the database answers.
 pub async fn ping<'c>(on: impl PgExecutor<'c>) -> Result<()> {
-    PING.run(sqlx::query(PING.sql).execute(on))
-        .await
-        .map(drop)
+    PING.run(sqlx::query(PING.sql).execute(on)).await.map(drop)
 }

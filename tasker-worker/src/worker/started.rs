@@ -13,6 +13,7 @@ use tasker_shared::db;
 use tasker_shared::db::pool::{Pool, Target};
 use tasker_shared::db::wake::{self, Topic};
 use tasker_shared::resilience::front::Front;
+use tasker_shared::stats;
 use tasker_shared::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -92,7 +93,7 @@ impl Started {
         let mut lease = Lease::new(&self.worker, self.address, &self.targets, &self.clock);
         let migrate = self.worker.migrate.then_some(&self.targets.direct);
         let prepared = tokio::select! {
-            prepared = prepare(migrate, &mut lease, &doing) => prepared.map(|()| true),
+            prepared = prepare(&self.targets, migrate, &mut lease, &doing) => prepared.map(|()| true),
             () = &mut shutdown => Ok(false),
         };
         let worked = match prepared {
@@ -142,6 +143,8 @@ async fn work(
         let listening = wake::listen(target, TOPICS, wakes, hears, beating.clone());
         beside.spawn(vitals.clone().keep("listener", beating.clone(), listening));
     }
+    let counting = stats::keep(heartbeat.pool.clone(), beating.clone());
+    beside.spawn(vitals.clone().keep("stats", beating.clone(), counting));
     let beats = heartbeat.run(beating.clone());
     beside.spawn(vitals.clone().keep("heartbeat", beating.clone(), beats));
     let arriving = arrivals.run(async move || results.room().await);
@@ -198,13 +201,14 @@ impl Serving {
 
 /// Migrates what `migrate` leads to, and takes the lease. A database that is not there yet is waited for.
 async fn prepare(
+    targets: &Targets,
     migrate: Option<&Target>,
     lease: &mut Lease,
     doing: &watch::Sender<&'static str>,
 ) -> Result<(), Error> {
     let until = Instant::now() + DATABASE_PATIENCE;
     loop {
-        match try_prepare(migrate, lease, doing).await {
+        match try_prepare(targets, migrate, lease, doing).await {
             Err(error) if error.is_for_want_of_database() && Instant::now() < until => {
                 tracing::warn!(%error, "the database cannot be reached yet");
                 doing.send_replace("waiting for the database");
@@ -216,6 +220,7 @@ async fn prepare(
 }
 
 async fn try_prepare(
+    targets: &Targets,
     migrate: Option<&Target>,
     lease: &mut Lease,
     doing: &watch::Sender<&'static str>,
@@ -223,6 +228,12 @@ async fn try_prepare(
     if let Some(target) = migrate {
         doing.send_replace("migrating the database");
         db::migrate::run(target).await?;
+    }
+    if targets.target.is_pooled() {
+        doing.send_replace("preparing the role for a pooler");
+        db::pooler::prepare(&targets.pool, &targets.direct)
+            .await
+            .map_err(Error::Lease)?;
     }
     doing.send_replace("taking its lease");
     lease.heartbeat.register().await?;

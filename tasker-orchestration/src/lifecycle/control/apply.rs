@@ -12,6 +12,7 @@ use tasker_shared::metrics::orchestration::{self as metrics, TaskEnd};
 use tasker_shared::plan::intervene::{self, Refused};
 use tasker_shared::plan::{Message, Route};
 use tasker_shared::state::step::StepState;
+use tasker_shared::stats;
 use tasker_shared::telemetry::spans::{self, Cause, Step, Task, Time};
 use uuid::Uuid;
 
@@ -82,6 +83,7 @@ fn record(message: &Message, route: &Route, changed: &Changed, waited: Duration)
             whole: change.age,
         };
         metrics::task_ended(message.into(), &end);
+        stats::task_ended(message.template_id, change.state, change.age);
     }
     if spans::wanted(message.traced) {
         tell(message, route, changed, waited);

@@ -8,6 +8,7 @@ use tasker_shared::metrics::orchestration::{self as metrics, ResultType, TaskEnd
 use tasker_shared::plan::advance::Advance;
 use tasker_shared::plan::{Kind, Message, Route};
 use tasker_shared::state::step::StepState;
+use tasker_shared::stats;
 use uuid::Uuid;
 
 use super::trace;
@@ -27,6 +28,12 @@ pub(super) struct Batch<'a> {
 impl Batch<'_> {
     /// Records what became of it.
     pub(super) fn record(&self, effects: &Effects) {
+        let tasks = self.tasks();
+        for change in &effects.tasks {
+            if let Some(message) = tasks.get(&change.task_uuid) {
+                stats::task_ended(message.template_id, change.state, change.age);
+            }
+        }
         if !tasker_shared::metrics::is_on() {
             return;
         }
@@ -34,7 +41,6 @@ impl Batch<'_> {
         for taken in &effects.taken {
             self.processed(taken);
         }
-        let tasks = self.tasks();
         for enqueued in &effects.enqueued {
             self.enqueued(enqueued, &tasks);
         }

@@ -9,6 +9,7 @@ use tasker_shared::metrics::orchestration::{self as metrics, TaskEnd};
 use tasker_shared::metrics::{Correlation, correlation};
 use tasker_shared::plan::Blueprint;
 use tasker_shared::state::task::TaskState;
+use tasker_shared::stats;
 use tasker_shared::telemetry::spans::{self, Cause, Failure, Step, Task, Time};
 use tasker_shared::telemetry::trace::TraceContext;
 use tasker_shared::wire::TaskRequest;
@@ -139,6 +140,7 @@ impl Note {
             whole: took,
         };
         metrics::task_ended(self.followed.correlation, &end);
+        stats::task_ended(self.blueprint.template_id, TaskState::Error, took);
     }
 
     /// An id that nothing will be recorded for leaves its place to others.

@@ -8,6 +8,7 @@ use tasker_shared::db::Transaction;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::requests::{self, Request};
+use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
 use tasker_shared::resilience::breaker::Breaker;
@@ -80,7 +81,16 @@ impl Outbox {
         }
         if !tasks.is_empty() {
             let routes = self.blueprints.routes(keys_of(&tasks)).await?;
-            accept::accept_within(&mut transaction, &tasks, &roots(&tasks, &routes), true).await?;
+            let roots = roots(&tasks, &routes);
+            let made = accept::accept_within(&mut transaction, &tasks, &roots, true).await;
+            if let Err(error) = made {
+                transaction.rollback().await?;
+                if error.is_missing_partition() {
+                    let times = tasks.iter().map(|task| task.created_at);
+                    upkeep::ensure_partitions_of(self.connection.get().await?, times).await?;
+                }
+                return Err(error);
+            }
         }
         transaction.commit().await?;
         let now = self.admission.clock.now();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, NewTask};
 use tasker_shared::db::pool::Pinned;
+use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::Throttle;
 use tasker_shared::resilience::channel::Receiver;
 use tasker_shared::{db, plan::Route};
@@ -106,6 +107,10 @@ impl Store {
                     tracing::debug!(%error, attempt, "storing tasks failed; trying again");
                     tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await;
                 }
+                Err(error) if error.is_missing_partition() => {
+                    tracing::warn!(%error, "storing tasks failed; making their partitions");
+                    self.make_partitions(tasks).await;
+                }
                 Err(error) => {
                     tracing::error!(%error, "storing tasks failed");
                     return Err(Failed::Refused);
@@ -113,6 +118,17 @@ impl Store {
             }
         }
         Err(Failed::Away { sent })
+    }
+
+    async fn make_partitions(&mut self, tasks: &[NewTask]) {
+        let times = tasks.iter().map(|task| task.created_at);
+        let made = match self.connection.get().await {
+            Ok(connection) => upkeep::ensure_partitions_of(connection, times).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = self.connection.check(made) {
+            tracing::warn!(%error, "partitions could not be made");
+        }
     }
 
     async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {

@@ -88,6 +88,26 @@ fn tables_are_sorted_by_their_weeks_and_what_is_somebody_elses_is_left_out() {
     );
 }
 
+#[test]
+fn a_week_is_due_when_its_last_day_is_old_enough_or_when_it_has_begun_to_leave() {
+    let begins = NaiveDate::from_ymd_opt(2026, 3, 2).unwrap();
+    let week = |place| Week {
+        begins,
+        tables: BTreeMap::from([(Table::Tasks, place)]),
+    };
+    let cases = [
+        ("2026-03-15T23:59:59Z", 7, Place::Attached, false),
+        ("2026-03-16T00:00:00Z", 7, Place::Attached, true),
+        ("2026-03-16T00:00:00Z", 8, Place::Attached, false),
+        ("2026-03-10T00:00:00Z", 7, Place::Leaving, true),
+        ("2026-03-10T00:00:00Z", 7, Place::Detached, true),
+    ];
+    for (now, keep_days, place, expected) in cases {
+        let due = week(place).is_due(cutoff(now.parse().unwrap(), keep_days));
+        assert_eq!(due, expected, "{now} {keep_days} {place:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_week_is_held_by_what_refers_to_it_and_says_by_what() {
     let mut world = world().await;

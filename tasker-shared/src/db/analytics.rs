@@ -1,0 +1,237 @@
+//! How tasks and steps have gone, from the statistics, and how many there are now. The cost depends on how many steps
+//! templates have and for how long, never on how many tasks there were.
+
+use chrono::{DateTime, Utc};
+
+use super::pool::Pool;
+use super::{Result, statements};
+use crate::state::step::StepState;
+use crate::state::task::TaskState;
+
+/// Rows of a table that are counted one by one; what is more is estimated.
+pub const COUNTED: i64 = 10_000;
+
+/// How it has gone since a time.
+#[derive(Debug, Clone, Default, PartialEq, sqlx::FromRow)]
+pub struct Performance {
+    pub since: Option<DateTime<Utc>>,
+    /// The first period that says something; `None` where none does.
+    pub first: Option<DateTime<Utc>>,
+    pub completed: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+    pub resolved: i64,
+    /// Of tasks that completed or failed.
+    pub task_ms: f64,
+    pub executions: i64,
+    pub errors: i64,
+    pub step_ms: f64,
+    /// Tasks that have not ended, now.
+    pub active: i64,
+    /// Those of them that wait for a person.
+    pub blocked: i64,
+}
+
+/// How a step has gone, or where `step_no` is 0 a task.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Slow {
+    pub template_id: i32,
+    pub step_no: i32,
+    pub executions: i64,
+    pub errors: i64,
+    pub mean_ms: f64,
+    pub max_ms: f64,
+    pub last_at: DateTime<Utc>,
+}
+
+/// How many tasks and steps there are in each state: exact to [`COUNTED`], then estimated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    tasks: [i64; 12],
+    steps: [i64; 11],
+}
+
+impl Census {
+    /// Tasks in a state.
+    #[must_use]
+    pub fn tasks(&self, state: TaskState) -> i64 {
+        self.tasks.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// Steps in a state, those that are derived too.
+    #[must_use]
+    pub fn steps(&self, state: StepState) -> i64 {
+        self.steps.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// All tasks, and all steps.
+    #[must_use]
+    pub fn totals(&self) -> (i64, i64) {
+        (self.tasks.iter().sum(), self.steps.iter().sum())
+    }
+}
+
+statements! {
+    PERFORMANCE, "read_performance" =
+        "WITH since AS (SELECT CASE WHEN $1 < 48 THEN date_bin('5 minutes', now() - $1 * interval '1 hour', timestamptz 'epoch')
+                                    ELSE date_trunc('hour', now() - $1 * interval '1 hour', 'UTC') END AS since)
+         SELECT since.since, least(t.first, s.first) AS first, t.completed, t.failed, t.cancelled, t.resolved, t.task_ms,
+                s.executions, s.errors, s.step_ms, a.active, a.blocked
+           FROM since,
+                LATERAL (SELECT coalesce(sum(completed), 0)::int8 AS completed, coalesce(sum(failed), 0)::int8 AS failed,
+                                coalesce(sum(cancelled), 0)::int8 AS cancelled, coalesce(sum(resolved), 0)::int8 AS resolved,
+                                coalesce(sum(total_ms), 0)::float8 AS task_ms, min(period) AS first
+                           FROM tasker.task_stats WHERE period >= since.since) t,
+                LATERAL (SELECT coalesce(sum(executions), 0)::int8 AS executions, coalesce(sum(errors), 0)::int8 AS errors,
+                                coalesce(sum(total_ms), 0)::float8 AS step_ms, min(period) AS first
+                           FROM tasker.step_stats WHERE period >= since.since) s,
+                (SELECT coalesce(sum(change), 0)::int8 AS active, coalesce(sum(change) FILTER (WHERE state = 7), 0)::int8 AS blocked
+                   FROM tasker.task_counts) a";
+    SLOW_STEPS, "list_slow_steps" =
+        "SELECT template_id, step_no, sum(executions)::int8 AS executions, sum(errors)::int8 AS errors,
+                (sum(total_ms) / sum(executions))::float8 AS mean_ms, max(max_ms)::float8 AS max_ms, max(last_at) AS last_at
+           FROM tasker.step_stats WHERE period >= now() - $1 * interval '1 hour' AND executions > 0
+          GROUP BY template_id, step_no HAVING sum(executions) >= $2
+          ORDER BY mean_ms DESC, template_id, step_no LIMIT $3";
+    SLOW_TASKS, "list_slow_tasks" =
+        "SELECT template_id, 0 AS step_no, sum(completed + failed)::int8 AS executions, sum(failed)::int8 AS errors,
+                (sum(total_ms) / sum(completed + failed))::float8 AS mean_ms, max(max_ms)::float8 AS max_ms, max(last_at) AS last_at
+           FROM tasker.task_stats WHERE period >= now() - $1 * interval '1 hour' AND completed + failed > 0
+          GROUP BY template_id HAVING sum(completed + failed) >= $2
+          ORDER BY mean_ms DESC, template_id LIMIT $3";
+    LIVE, "count_what_waits" =
+        // what was counted, of how many looked at; a table with more is as large as it was when it was last analysed
+        "SELECT 0 AS what, state::int4 AS part, sum(change)::int8 AS counted, 0::int8 AS looked, 0::int8 AS rows FROM tasker.task_counts GROUP BY state
+         UNION ALL
+         SELECT 1, r.claimed, count(*), (sum(count(*)) OVER ())::int8, (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'tasker.ready'::regclass)
+           FROM (SELECT (worker IS NOT NULL)::int4 AS claimed FROM tasker.ready LIMIT $1) r GROUP BY r.claimed
+         UNION ALL
+         SELECT 2, m.ends, count(*), (sum(count(*)) OVER ())::int8, (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'tasker.results'::regclass)
+           FROM (SELECT CASE WHEN kind IN (0, 8) THEN 0 WHEN kind BETWEEN 1 AND 10 THEN 1 ELSE 2 END AS ends FROM tasker.results LIMIT $1) m GROUP BY m.ends
+         UNION ALL
+         SELECT 3, d.retries, count(*), (sum(count(*)) OVER ())::int8, (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'tasker.delayed'::regclass)
+           FROM (SELECT (step_no > 0)::int4 AS retries FROM tasker.delayed LIMIT $1) d GROUP BY d.retries";
+    STORED, "count_newest_by_state" =
+        "SELECT 0 AS what, t.state::int4 AS part, count(*) AS counted, count(*) AS looked, 0::int8 AS rows
+           FROM (SELECT state FROM tasker.tasks ORDER BY task_uuid DESC LIMIT $1) t GROUP BY t.state
+         UNION ALL
+         -- the joins behind all leaves are no steps
+         SELECT 1, s.state::int4, count(*) FILTER (WHERE s.step_no <= p.step_count), count(*), 0
+           FROM (SELECT task_uuid, step_no, state FROM tasker.steps ORDER BY task_uuid DESC, step_no DESC LIMIT $1) s
+           JOIN tasker.tasks t USING (task_uuid)
+           JOIN tasker.templates p USING (template_id)
+          GROUP BY s.state";
+    ESTIMATED, "estimate_by_state" =
+        // as the statistics of the planner last saw the partitions
+        "SELECT (split_part(c.relname, '_', 1) = 'steps')::int4 AS what, v.state::int4 AS part, sum(greatest(c.reltuples, 0) * v.share)::int8 AS counted,
+                0::int8 AS looked, 0::int8 AS rows
+           FROM pg_class c
+           JOIN pg_stats s ON s.schemaname = 'tasker' AND s.tablename = c.relname AND s.attname = 'state'
+          CROSS JOIN LATERAL unnest(s.most_common_vals::text::int2[], s.most_common_freqs) AS v(state, share)
+          WHERE c.relnamespace = 'tasker'::regnamespace AND c.relname ~ '^(tasks|steps)_[0-9]{8}$'
+          GROUP BY 1, 2";
+}
+
+/// How it has gone in the last `hours`.
+pub async fn performance(pool: &Pool, hours: i32) -> Result<Performance> {
+    let query = sqlx::query_as(PERFORMANCE.sql).bind(hours);
+    PERFORMANCE.run(query.fetch_one(pool)).await
+}
+
+/// The steps that took longest on average in the last `hours`, of those that ran `least` times or more.
+pub async fn slow_steps(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Vec<Slow>> {
+    let query = sqlx::query_as(SLOW_STEPS.sql).bind(hours).bind(least);
+    SLOW_STEPS.run(query.bind(most).fetch_all(pool)).await
+}
+
+/// The templates whose tasks took longest on average, likewise.
+pub async fn slow_tasks(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Vec<Slow>> {
+    let query = sqlx::query_as(SLOW_TASKS.sql).bind(hours).bind(least);
+    SLOW_TASKS.run(query.bind(most).fetch_all(pool)).await
+}
+
+/// A line of what was counted.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+struct Count {
+    what: i32,
+    part: i32,
+    counted: i64,
+    looked: i64,
+    rows: i64,
+}
+
+/// How many tasks and steps there are now.
+pub async fn census(pool: &Pool) -> Result<Census> {
+    let live = sqlx::query_as(LIVE.sql).bind(COUNTED + 1);
+    let live: Vec<Count> = LIVE.run(live.fetch_all(pool)).await?;
+    let stored = sqlx::query_as(STORED.sql).bind(COUNTED + 1);
+    let stored: Vec<Count> = STORED.run(stored.fetch_all(pool)).await?;
+    let estimated = match has_more(&stored, 0) || has_more(&stored, 1) {
+        true => {
+            let estimated = sqlx::query_as(ESTIMATED.sql);
+            ESTIMATED.run(estimated.fetch_all(pool)).await?
+        }
+        false => Vec::new(),
+    };
+    Ok(work_out(&live, &stored, &estimated))
+}
+
+/// Whether there are more rows than were looked at.
+fn has_more(stored: &[Count], what: i32) -> bool {
+    let looked = stored.iter().filter(|c| c.what == what);
+    looked.map(|c| c.looked).sum::<i64>() > COUNTED
+}
+
+fn work_out(live: &[Count], stored: &[Count], estimated: &[Count]) -> Census {
+    let mut census = Census::default();
+    for (what, counts) in [(0, &mut census.tasks[..]), (1, &mut census.steps[..])] {
+        let from = match has_more(stored, what) {
+            true => estimated,
+            false => stored,
+        };
+        for count in from.iter().filter(|c| c.what == what) {
+            put(counts, count.part, count.counted);
+        }
+    }
+    // Tasks that have not ended are counted as they change, and steps on their way lie in queues.
+    census.tasks[..TaskState::Complete as usize].fill(0);
+    census.steps[StepState::Enqueued as usize..StepState::Complete as usize].fill(0);
+    for count in live {
+        let all = scaled(count);
+        let state = match (count.what, count.part) {
+            (0, part) => {
+                put(&mut census.tasks, part, count.counted.max(0));
+                continue;
+            }
+            (1, 0) => StepState::Enqueued,
+            (1, _) => StepState::InProgress,
+            (2, 0) => StepState::EnqueuedForOrchestration,
+            (2, 1) => StepState::EnqueuedAsErrorForOrchestration,
+            (3, 1) => StepState::WaitingForRetry,
+            _ => continue,
+        };
+        census.steps[state as usize] = all;
+    }
+    census
+}
+
+fn put(counts: &mut [i64], state: i32, count: i64) {
+    let place = usize::try_from(state)
+        .ok()
+        .and_then(|at| counts.get_mut(at));
+    if let Some(place) = place {
+        *place = count;
+    }
+}
+
+/// What was counted, for the whole table where only a part was looked at.
+fn scaled(count: &Count) -> i64 {
+    if count.looked <= COUNTED || count.rows <= count.looked {
+        return count.counted;
+    }
+    let share = count.counted as f64 / count.looked as f64;
+    (share * count.rows as f64).round() as i64
+}
+
+#[cfg(test)]
+mod tests;
