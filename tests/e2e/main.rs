@@ -36,6 +36,7 @@ mod telemetry_export;
 mod telemetry_flow;
 mod telemetry_logs;
 mod telemetry_traces;
+mod upgrade;
 mod wire_answers;
 mod wire_pictures;
 mod wire_requests;

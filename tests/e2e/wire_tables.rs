@@ -101,6 +101,44 @@ resolution_notes resolved_by: str O
 task_snapshot: json R
 metadata: json O
 
+PerformanceMetrics
+total_tasks active_tasks completed_tasks failed_tasks: i64 R
+completion_rate error_rate average_task_duration_seconds average_step_duration_seconds system_health_score: f64 R
+tasks_per_hour steps_per_hour: i64 R
+analysis_period_start calculated_at: tstr R
+
+BottleneckAnalysis
+slow_steps: [SlowStep] R
+slow_tasks: [SlowTask] R
+resource_utilization: ResourceUtilization R
+recommendations: [str] R
+
+SlowStep
+namespace_name task_name version step_name: str R
+average_duration_seconds max_duration_seconds: f64 R
+execution_count error_count: i64 R
+error_rate: f64 R
+last_executed_at: tstr O
+
+SlowTask
+namespace_name task_name version: str R
+average_duration_seconds max_duration_seconds: f64 R
+execution_count error_count: i64 R
+error_rate average_step_count: f64 R
+last_executed_at: tstr O
+
+ResourceUtilization
+database_pool_utilization: f64 R
+system_health: SystemHealthCounts R
+
+SystemHealthCounts
+pending_tasks initializing_tasks enqueuing_steps_tasks steps_in_process_tasks evaluating_results_tasks: i64 R
+waiting_for_dependencies_tasks waiting_for_retry_tasks blocked_by_failures_tasks: i64 R
+complete_tasks error_tasks cancelled_tasks resolved_manually_tasks total_tasks: i64 R
+pending_steps enqueued_steps in_progress_steps enqueued_for_orchestration_steps: i64 R
+enqueued_as_error_for_orchestration_steps waiting_for_retry_steps: i64 R
+complete_steps error_steps cancelled_steps resolved_manually_steps total_steps: i64 R
+
 DlqStats
 dlq_reason: StalenessTimeout|MaxRetriesExceeded|DependencyCycleDetected|WorkerUnavailable|ManualDlq R
 total_entries pending manually_resolved permanent_failures cancelled: i64 R
