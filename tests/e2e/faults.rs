@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tasker_shared::embedded::Temporary;
 use tasker_tests::{Setup, Stack};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -217,21 +216,16 @@ async fn assert_stored_complete(stack: &Stack, confirmed: &[String]) {
 
 #[tokio::test]
 async fn a_crash_of_postgresql_in_the_middle_loses_nothing_and_processes_come_back_by_themselves() {
-    assert_survives(async |postgres| postgres.kill_now().await.unwrap()).await;
+    assert_survives(async |stack| stack.postgres().kill_now().await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn kill_9_of_postgresql_in_the_middle_loses_nothing_either() {
-    assert_survives(async |postgres| {
-        let pid = i32::try_from(postgres.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.unwrap(), Signal::KILL).unwrap();
-        postgres.ended().await.unwrap();
-    })
-    .await;
+    assert_survives(async |stack| stack.kill_postgres_9().await).await;
 }
 
 /// Holds that tasks that are under way when PostgreSQL ends so all end well once it is back.
-async fn assert_survives(end: impl AsyncFnOnce(&mut Temporary)) {
+async fn assert_survives(end: impl AsyncFnOnce(&mut Stack)) {
     let mut stack = Setup {
         durable: true,
         ..short_leases()
@@ -242,7 +236,7 @@ async fn assert_survives(end: impl AsyncFnOnce(&mut Temporary)) {
     stack.submit_all(&requests("line", TASKS)).await;
     stack.wait_attempts(MIDDLE, PATIENCE).await;
     assert_in_the_middle(&stack).await;
-    end(stack.postgres()).await;
+    end(&mut stack).await;
     stack.postgres().restart().await.unwrap();
     // A claim is not flushed: the crash may have taken it back. So a step may have run twice, but its result counts once.
     all_end_well(&stack).await;

@@ -6,6 +6,7 @@ use std::process::Output;
 use std::str::FromStr;
 
 use reqwest::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -283,6 +284,15 @@ impl Stack {
     /// The database's server, to kill and restart.
     pub fn postgres(&mut self) -> &mut Temporary {
         &mut self.postgres
+    }
+
+    /// Kills the database's server with SIGKILL, and waits until nothing of it is left.
+    pub async fn kill_postgres_9(&mut self) {
+        let pid = i32::try_from(self.postgres.pid())
+            .ok()
+            .and_then(Pid::from_raw);
+        kill_process(pid.unwrap(), Signal::KILL).unwrap();
+        self.postgres.ended().await.unwrap();
     }
 
     /// Connections to the database.

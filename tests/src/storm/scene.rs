@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use tasker_shared::embedded::Temporary;
 
 use super::Options;
 use super::disk::SmallDisk;
@@ -19,7 +18,7 @@ use crate::process::Process;
 use crate::proxy::Line;
 use crate::{Setup, Stack};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// How long a killed process's file system in memory may get: attempts are some kilobytes a task.
 const DISK_BYTES: u64 = 64 << 20;
@@ -192,7 +191,7 @@ impl Scene {
                 (Begun::DatabaseGone, 0)
             }
             Kind::DatabaseKilled => {
-                kill_database(self.stack.postgres()).await;
+                self.stack.kill_postgres_9().await;
                 (Begun::DatabaseGone, 0)
             }
             Kind::ConnectionsCut => {
@@ -373,12 +372,6 @@ async fn small_disk(stack: &Stack, faults: usize) -> Result<SmallDisk, String> {
     let disk = SmallDisk::mount(&stack.directory("stack"), bytes)?;
     let moved = tables::move_results_to(stack.sql(), disk.directory()).await;
     moved.map(|()| disk).map_err(|error| error.to_string())
-}
-
-async fn kill_database(postgres: &mut Temporary) {
-    let pid = i32::try_from(postgres.pid()).ok().and_then(Pid::from_raw);
-    kill_process(pid.unwrap(), Signal::KILL).unwrap();
-    postgres.ended().await.unwrap();
 }
 
 /// Waits until no task is under way and nothing waits.
