@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, Credentials};
 use crate::commands::{
-    bench, circuit, config, demo, demo_payments, dev, dlq, doctor, health, key, log_level, migrate, server,
-    step, task, template, worker,
+    bench, circuit, config, demo, demo_payments, dev, dlq, doctor, health, key, log_level, migrate,
+    server, step, task, template, worker,
 };
 use crate::failure::Failure;
 

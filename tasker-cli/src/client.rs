@@ -202,7 +202,11 @@ mod tests {
             assert!(Client::new(url, &nobody).is_ok(), "{url}");
         }
         for url in ["127.0.0.1:8080", "ftp://x", "http://", ""] {
-            assert_eq!(Client::new(url, &nobody).unwrap_err().status(), 2, "{url:?}");
+            assert_eq!(
+                Client::new(url, &nobody).unwrap_err().status(),
+                2,
+                "{url:?}"
+            );
         }
         let client = Client::new("http://127.0.0.1:8080/", &nobody).unwrap();
         assert_eq!(client.url(), "http://127.0.0.1:8080");

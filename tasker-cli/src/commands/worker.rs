@@ -57,7 +57,11 @@ impl Worker {
     async fn start(&self, loaded: Loaded) -> Result<tasker_worker::Started, Failure> {
         let worker = tasker_worker::Worker::new(loaded).built_in_handlers();
         let failed = |source| Failure::setup("the worker cannot start", source);
-        worker.migrate(!self.no_migrate).start().await.map_err(failed)
+        worker
+            .migrate(!self.no_migrate)
+            .start()
+            .await
+            .map_err(failed)
     }
 
     fn configuration(&self) -> Result<Loaded, Failure> {

@@ -88,11 +88,7 @@ pub(super) static ROUTES: &[Route] = &[
         "/v1/templates/{namespace}/{name}/{version}",
         may(Permission::TemplatesRead),
     ),
-    (
-        Method::GET,
-        "/v1/dlq",
-        may(Permission::DlqRead),
-    ),
+    (Method::GET, "/v1/dlq", may(Permission::DlqRead)),
     (
         Method::GET,
         "/v1/dlq/entry/{dlq_entry_uuid}",
@@ -108,11 +104,7 @@ pub(super) static ROUTES: &[Route] = &[
         "/v1/dlq/entry/{dlq_entry_uuid}/requeue",
         may(Permission::DlqUpdate),
     ),
-    (
-        Method::POST,
-        "/v1/dlq/requeue",
-        may(Permission::DlqUpdate),
-    ),
+    (Method::POST, "/v1/dlq/requeue", may(Permission::DlqUpdate)),
     (
         Method::GET,
         "/v1/dlq/task/{task_uuid}",
@@ -123,21 +115,13 @@ pub(super) static ROUTES: &[Route] = &[
         "/v1/dlq/task/{task_uuid}",
         may(Permission::DlqUpdate),
     ),
-    (
-        Method::GET,
-        "/v1/dlq/stats",
-        may(Permission::DlqStats),
-    ),
+    (Method::GET, "/v1/dlq/stats", may(Permission::DlqStats)),
     (
         Method::GET,
         "/v1/dlq/investigation-queue",
         may(Permission::DlqRead),
     ),
-    (
-        Method::GET,
-        "/v1/dlq/staleness",
-        may(Permission::DlqRead),
-    ),
+    (Method::GET, "/v1/dlq/staleness", may(Permission::DlqRead)),
     (
         Method::GET,
         "/v1/analytics/performance",

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 use tasker_shared::wire::{
-    CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig,
-    MessagingConfig, OrchestrationConfigResponse,
+    CircuitBreakerConfig, ConfigEntry, ConfigMetadata, DatabasePoolConfig, MessagingConfig,
+    OrchestrationConfigResponse,
 };
 
 use super::App;

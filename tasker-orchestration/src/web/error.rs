@@ -8,9 +8,9 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use tasker_shared::{access, db};
 use tasker_shared::resilience::breaker::Open;
 use tasker_shared::wire::{ErrorBody, ErrorResponse};
+use tasker_shared::{access, db};
 use uuid::Uuid;
 
 use crate::lifecycle::admission::Refusal;
@@ -39,7 +39,6 @@ struct Parts {
 /// Marks an answer that was made because the database is away, for the breaker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DatabaseAway;
-
 
 impl ApiError {
     pub(super) fn new(

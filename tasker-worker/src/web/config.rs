@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
-use tasker_shared::wire::{
-    ConfigEntry, ConfigMetadata, MessagingConfig, WorkerConfigResponse,
-};
+use tasker_shared::wire::{ConfigEntry, ConfigMetadata, MessagingConfig, WorkerConfigResponse};
 
 use super::health::{VERSION, WORKER_TYPE};
 
