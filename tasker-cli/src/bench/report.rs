@@ -99,6 +99,7 @@ impl Flushes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::palette::Palette;
     use serde_json::json;
 
     fn object(value: Value) -> Map<String, Value> {
