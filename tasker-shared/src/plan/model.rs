@@ -7,6 +7,7 @@ mod advancing;
 mod drain;
 mod hands;
 mod happen;
+mod queues;
 mod rules;
 pub(crate) mod scenario;
 mod tests;
