@@ -11,7 +11,7 @@ use tasker_shared::ids;
 use uuid::Uuid;
 
 use super::ground::asked;
-use super::history::{FILL, store};
+use super::history::{in_parts, store};
 use super::judged::{Judged, judge};
 use super::load::Load;
 use super::progress::grouped;
@@ -169,25 +169,24 @@ impl Backlog {
                 target: String::new(),
             })
             .collect();
-        let pool = &bench.ground.pool;
+        let pool = bench.ground.pool.clone();
         // The database makes the uuids.
-        let from = ids::lowest_uuid_at(asked(measure::clock(pool).await)?);
-        let found = asked(lanes::ensure(pool, &keys).await)?;
+        let from = ids::lowest_uuid_at(asked(measure::clock(&pool).await)?);
+        let found = asked(lanes::ensure(&pool, &keys).await)?;
         let lanes: Vec<(i16, i32)> = keys.iter().map(|key| key.priority).zip(found).collect();
         let name = graph.name();
-        for first in (0..self.tasks).step_by(FILL as usize) {
-            let last = (first + FILL).min(self.tasks);
+        in_parts(bench, self.tasks, |first, last| {
             let batch = Batch {
                 namespace: graph.namespace,
                 name: &name,
                 first: first.cast_signed(),
                 last: last.cast_signed() - 1,
             };
-            asked(fill::waiting(pool, batch, &lanes).await)?;
-            bench.progress.at(last, self.tasks);
-        }
+            fill::waiting(&pool, batch, &lanes)
+        })
+        .await?;
         bench.progress.begin("vacuuming");
-        asked(measure::vacuum(pool).await)?;
+        asked(measure::vacuum(&pool).await)?;
         Ok(from)
     }
 }

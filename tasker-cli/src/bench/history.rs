@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use chrono::Utc;
 use clap::Args;
+use futures::stream::{self, StreamExt};
 use serde_json::{json, to_value};
+use tasker_shared::db;
 use tasker_shared::db::measure;
 use tasker_shared::db::measure::fill::{self, Batch};
 
@@ -19,7 +21,7 @@ use super::{Bench, Outcome};
 use crate::failure::Failure;
 
 /// Tasks that one statement stores.
-pub(super) const FILL: u64 = 5_000;
+const FILL: u64 = 5_000;
 /// The past that the history is spread over.
 const PAST: chrono::Duration = chrono::Duration::hours(1);
 const LISTINGS: usize = 200;
@@ -89,24 +91,47 @@ impl History {
         bench.progress.begin("storing a history");
         let name = graph.name();
         let until = Utc::now();
-        for first in (0..self.tasks).step_by(FILL as usize) {
-            let last = (first + FILL).min(self.tasks);
-            let at = |number: u64| {
-                let share = number as f64 / self.tasks as f64;
-                until - PAST + chrono::Duration::microseconds((3.6e9 * share) as i64)
-            };
+        let at = |number: u64| {
+            let share = number as f64 / self.tasks as f64;
+            let into = PAST.num_microseconds().unwrap_or_default() as f64 * share;
+            until - PAST + chrono::Duration::microseconds(into as i64)
+        };
+        let pool = bench.ground.pool.clone();
+        in_parts(bench, self.tasks, |first, last| {
             let batch = Batch {
                 namespace: graph.namespace,
                 name: &name,
                 first: first.cast_signed(),
                 last: last.cast_signed() - 1,
             };
-            asked(fill::ended(&bench.ground.pool, batch, (at(first), at(last))).await)?;
-            bench.progress.at(last, self.tasks);
-        }
+            fill::ended(&pool, batch, (at(first), at(last)))
+        })
+        .await?;
         bench.progress.begin("vacuuming");
         asked(measure::vacuum(&bench.ground.pool).await)
     }
+}
+
+/// Stores so many tasks, some thousands a statement, as fast as two connections can: `store` gets the number of the
+/// first and of the one behind the last.
+pub(super) async fn in_parts<F: Future<Output = db::Result<()>>>(
+    bench: &mut Bench,
+    tasks: u64,
+    store: impl Fn(u64, u64) -> F,
+) -> Result<(), Failure> {
+    let firsts = (0..tasks).step_by(FILL as usize);
+    let parts = firsts.map(|first| {
+        let last = (first + FILL).min(tasks);
+        let stored = store(first, last);
+        async move { stored.await.map(|()| last - first) }
+    });
+    let mut stored = stream::iter(parts).buffer_unordered(2);
+    let mut done = 0;
+    while let Some(part) = stored.next().await {
+        done += asked(part)?;
+        bench.progress.at(done, tasks);
+    }
+    Ok(())
 }
 
 /// Has a server store the template of a graph whose tasks nobody asks for.

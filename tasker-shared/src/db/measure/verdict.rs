@@ -78,3 +78,118 @@ pub async fn judge(pool: &Pool, (namespace, name): (&str, &str), from: Uuid) -> 
 pub async fn messages_left(pool: &Pool) -> Result<i64> {
     LEFT.run(sqlx::query_scalar(LEFT.sql).fetch_one(pool)).await
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::Utc;
+
+    use super::*;
+    use crate::db::lanes::{self, LaneKey};
+    use crate::db::measure::fill::{self, Batch};
+    use crate::db::measure::{counters, open, times};
+    use crate::db::pool::Target;
+    use crate::db::{Transaction, migrate, templates};
+    use crate::embedded::Temporary;
+    use crate::template::{self, Limits};
+
+    const PAIR: &str = "name: pair\nnamespace_name: bench\nversion: 1.0.0\nsteps:
+  - {name: a, handler: {callable: echo}}
+  - {name: b, handler: {callable: echo}, dependencies: [a]}\n";
+    const NAME: (&str, &str) = ("bench", "pair");
+    const TASKS: Batch<'_> = Batch {
+        namespace: "bench",
+        name: "pair",
+        first: 0,
+        last: 9,
+    };
+
+    async fn stored() -> (Temporary, Pool) {
+        let postgres = Temporary::start().await.unwrap();
+        let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
+        migrate::run(&target).await.unwrap();
+        let template = template::parse(PAIR, "t.yaml", &Limits::default()).unwrap();
+        let mut connection = target.connect().await.unwrap();
+        let mut transaction = Transaction::begin(&mut connection, "test").await.unwrap();
+        let made = templates::insert(&mut transaction, &template, PAIR).await;
+        assert!(made.unwrap().is_some());
+        transaction.commit().await.unwrap();
+        (postgres, target.pool(2))
+    }
+
+    #[tokio::test]
+    async fn each_thing_that_is_wrong_with_tasks_is_found() {
+        let (_postgres, pool) = stored().await;
+        let now = Utc::now();
+        fill::ended(&pool, TASKS, (now, now)).await.unwrap();
+        let good = Verdict {
+            tasks: 10,
+            steps: 20,
+            last_end: judge(&pool, NAME, Uuid::nil()).await.unwrap().last_end,
+            ..Verdict::default()
+        };
+        assert!(good.last_end.is_some());
+        let all = "SELECT task_uuid FROM tasker.tasks ORDER BY (context ->> 'n')::int";
+        let tasks: Vec<Uuid> = sqlx::query_scalar(all).fetch_all(&pool).await.unwrap();
+        let damages = [
+            ("UPDATE tasker.tasks SET state = 9 WHERE task_uuid = $1", Verdict { unfinished: 1, ..good.clone() }),
+            ("DELETE FROM tasker.attempts WHERE step_no = 2 AND task_uuid = $1", Verdict { unfinished: 1, without_result: 1, ..good.clone() }),
+            ("UPDATE tasker.attempts SET result = '{\"context\":{\"n\":77},\"attempt\":1}' WHERE step_no = 1 AND task_uuid = $1",
+             Verdict { unfinished: 1, without_result: 1, wrong_results: 1, ..good.clone() }),
+            ("INSERT INTO tasker.attempts SELECT task_uuid, step_no, 2, 6, worker, enqueued_at, claimed_at, started_at, finished_at
+                FROM tasker.attempts WHERE step_no = 1 AND task_uuid = $1",
+             Verdict { unfinished: 1, without_result: 1, wrong_results: 1, extra_attempts: 1, ..good.clone() }),
+            ("UPDATE tasker.attempts SET started_at = started_at - interval '1 s' WHERE step_no = 2 AND task_uuid = $1",
+             Verdict { unfinished: 1, without_result: 1, wrong_results: 1, extra_attempts: 1, out_of_order: 1, ..good.clone() }),
+        ];
+        assert_eq!(judge(&pool, NAME, Uuid::nil()).await.unwrap(), good);
+        for ((damage, expected), task) in damages.into_iter().zip(&tasks) {
+            sqlx::query(damage).bind(task).execute(&pool).await.unwrap();
+            assert_eq!(
+                judge(&pool, NAME, Uuid::nil()).await.unwrap(),
+                expected,
+                "{damage}"
+            );
+        }
+        let later = judge(
+            &pool,
+            NAME,
+            crate::ids::lowest_uuid_at(now + chrono::Duration::hours(1)),
+        )
+        .await;
+        assert_eq!(later.unwrap(), Verdict::default());
+        let last = *tasks.last().unwrap();
+        let times = times(&pool, &[last]).await.unwrap();
+        assert!(times[0].ended_at.is_some() && times[0].started_at.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_backlog_waits_in_the_lanes_it_was_given() {
+        let (_postgres, pool) = stored().await;
+        let before = counters(&pool).await.unwrap();
+        let keys: Vec<LaneKey> = [0, 5]
+            .map(|priority| LaneKey {
+                namespace: "bench".into(),
+                callable: "echo".into(),
+                priority,
+                target: String::new(),
+            })
+            .into();
+        let found = lanes::ensure(&pool, &keys).await.unwrap();
+        let lanes = [(0, found[0]), (5, found[1])];
+        fill::waiting(&pool, TASKS, &lanes).await.unwrap();
+        assert_eq!(messages_left(&pool).await.unwrap(), 10);
+        assert_eq!(open(&pool).await.unwrap(), 10);
+        let each = "SELECT min(n) FROM (SELECT count(*) AS n FROM tasker.ready GROUP BY lane) AS l";
+        let each: i64 = sqlx::query_scalar(each).fetch_one(&pool).await.unwrap();
+        assert_eq!(each, 5);
+        assert!(counters(&pool).await.unwrap().wal_bytes > before.wal_bytes);
+        let found = judge(&pool, NAME, Uuid::nil()).await.unwrap();
+        assert_eq!(
+            (found.tasks, found.unfinished, found.without_result),
+            (10, 10, 20)
+        );
+    }
+}
