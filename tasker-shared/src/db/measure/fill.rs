@@ -42,7 +42,7 @@ statements! {
          -- uuids of their time, as tasker.new_task_uuid makes them
          given AS (SELECT n, at, (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0')
                                   || '7' || substr(r, 14, 3) || substr(r, 17, 11) || '00000')::uuid AS task_uuid
-                     FROM (SELECT n, $5 + (n - $3) * ($6 - $5) / greatest($4 - $3, 1) AS at, replace(gen_random_uuid()::text, '-', '') AS r
+                     FROM (SELECT n, $5::timestamptz + (n - $3::int8) * ($6::timestamptz - $5::timestamptz) / greatest($4::int8 - $3::int8, 1) AS at, replace(gen_random_uuid()::text, '-', '') AS r
                              FROM generate_series($3::int8, $4::int8) AS n) AS s),
          made AS (INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at, completed_at)
                   SELECT g.task_uuid, t.template_id, 8, 0, false, ('{\"n\":' || g.n || '}')::json, gen_random_uuid(), '{}', g.at, g.at, g.at
