@@ -30,12 +30,18 @@ impl Progress {
     /// The loop came round: it is about to begin a pass, whether that will be completed or not.
     pub fn came_round(&self) {
         let now = Some(Instant::now());
-        *self.came_round_at.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self
+            .came_round_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// How long ago the loop came round; `None` before the first time.
     pub fn since_it_came_round(&self) -> Option<Duration> {
-        let at = *self.came_round_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *self
+            .came_round_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         at.map(|at| at.elapsed())
     }
 

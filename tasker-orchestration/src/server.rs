@@ -86,9 +86,11 @@ impl Error {
     fn is_for_want_of_database(&self) -> bool {
         match self {
             Error::Migrate(db::migrate::Error::Unreachable(_)) => true,
-            Error::Prepare(error) | Error::ApplyTemplate { source: ApplyError::Database(error), .. } => {
-                error.is_unavailable()
-            }
+            Error::Prepare(error)
+            | Error::ApplyTemplate {
+                source: ApplyError::Database(error),
+                ..
+            } => error.is_unavailable(),
             _ => false,
         }
     }
@@ -226,7 +228,9 @@ async fn work(
     let working = CancellationToken::new();
     let (loops, stores) = loops.spawn(&vitals, &working);
     let health = state.health().clone();
-    serving.front.start(web::router(state, serving.stop.clone()));
+    serving
+        .front
+        .start(web::router(state, serving.stop.clone()));
     tokio::select! {
         () = &mut shutdown => {}
         () = vitals.died() => {

@@ -51,11 +51,7 @@ pub(crate) struct Sender {
 }
 
 /// A channel for `capacity` results and the loop at its end.
-pub(crate) fn channel(
-    capacity: usize,
-    connection: Pinned,
-    breaker: Breaker,
-) -> (Results, Sender) {
+pub(crate) fn channel(capacity: usize, connection: Pinned, breaker: Breaker) -> (Results, Sender) {
     let (sender, receiver) = channel::bounded("results", "worker", capacity);
     let sender_loop = Sender {
         connection,

@@ -126,7 +126,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_works_from_its_first_pass_until_it_stops_and_says_when_it_needs_a_new_start() {
+    async fn a_server_works_from_its_first_pass_until_it_stops_and_says_when_it_needs_a_new_start()
+    {
         let progress = Arc::new(Progress::default());
         let (_owner, shards) = watch::channel(vec![1, 2]);
         let vitals = Vitals::default();

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{Parts, State, description, router};
-use crate::lifecycle::admission::Schemas;
 use crate::Breakers;
+use crate::lifecycle::admission::Schemas;
 use crate::lifecycle::control::Controls;
 use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
@@ -67,7 +67,8 @@ pub(super) fn api(settings: &[(&str, &str)]) -> Router {
         roots_at_once: 1_000,
     };
     let pressure = Pressure::new(loaded.config.backpressure.clone(), pool.clone(), 1);
-    let (initializer, _stores) = TaskInitializer::new(admission, &target, &blueprints, pressure, 16, 1);
+    let (initializer, _stores) =
+        TaskInitializer::new(admission, &target, &blueprints, pressure, 16, 1);
     let (_owner, shards) = watch::channel(Vec::new());
     let controls = Controls::new(
         pool.clone(),

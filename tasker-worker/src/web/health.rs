@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tasker_shared::db;
 use tasker_shared::metrics::resilience::BreakerState;
 use tasker_shared::wire::{
-    ChannelStatus, CircuitBreakerStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth, WorkerReadiness,
-    WorkerReadinessChecks, WorkerSystemInfo,
+    ChannelStatus, CircuitBreakerStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks,
+    WorkerDetailedHealth, WorkerReadiness, WorkerReadinessChecks, WorkerSystemInfo,
 };
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -11,8 +11,8 @@ use tasker_shared::db::requests::{self, Request};
 use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
-use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::plan::stale::first_look;
+use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::{db, ids};
 use tokio_util::sync::CancellationToken;
 

@@ -8,8 +8,8 @@ use tasker_shared::ids;
 use tasker_shared::metrics::resilience::BreakerState;
 use tasker_shared::resilience::channel::{self, Watch};
 use tasker_shared::wire::{
-    ChannelStatus, CircuitBreakerStatus, DetailedHealthResponse, HealthCheck, HealthChecks, HealthInfo, PoolDetail, PoolUtilization,
-    ReadinessChecks, ReadinessResponse,
+    ChannelStatus, CircuitBreakerStatus, DetailedHealthResponse, HealthCheck, HealthChecks,
+    HealthInfo, PoolDetail, PoolUtilization, ReadinessChecks, ReadinessResponse,
 };
 
 use super::super::App;
