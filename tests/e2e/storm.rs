@@ -29,5 +29,5 @@ async fn in_a_storm_of_faults_nothing_is_lost_and_nothing_is_applied_twice() {
         assert!(struck.contains(kind), "{kind} is missing");
     }
     assert!(report.longest_taken_over() < Some(TAKEN_OVER));
-    assert!(report.longest(|kind| kind.place() == Place::Database) < Some(DATABASE_BACK));
+    assert!(report.longest_alone(|kind| kind.place() == Place::Database) < Some(DATABASE_BACK));
 }

@@ -62,7 +62,7 @@ fn late(report: &Report) -> Vec<String> {
         ),
         (
             "PostgreSQL's return",
-            report.longest(|kind| kind.place() == Place::Database),
+            report.longest_alone(|kind| kind.place() == Place::Database),
             DATABASE,
         ),
     ];
