@@ -143,7 +143,12 @@ pub(super) async fn losing_the_database(stack: &mut Stack, judge: &mut Judge) {
     stack.apply_template(&gated(&gate)).await;
     submit(stack, "gated").await;
     wait_claimed(stack, judge).await;
+    hold_requests(stack).await;
     let locked = lock_queues(stack).await;
+    sqlx::query("SELECT tasker.submit_task('contract', 'single', '{}')")
+        .execute(stack.sql())
+        .await
+        .unwrap();
     std::fs::write(gate.join("open"), "").unwrap();
     let url = stack.url("/v1/tasks");
     let sending = tokio::spawn(stack.client().post(&url).json(&request("single")).send());
@@ -210,17 +215,24 @@ async fn wait_done(stack: &Stack) {
         .await;
 }
 
+/// Taking submissions waits from now on for whoever holds the results. A lock of their own would keep a server from
+/// seeing that there are any.
+async fn hold_requests(stack: &Stack) {
+    let hold = "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql
+                    AS $$ BEGIN PERFORM FROM tasker.results LIMIT 1; RETURN OLD; END $$;
+                CREATE TRIGGER held BEFORE DELETE ON tasker.requests FOR EACH ROW EXECUTE FUNCTION held()";
+    sqlx::raw_sql(hold).execute(stack.sql()).await.unwrap();
+}
+
 /// Keeps everybody from what goes through the queues, as long as the transaction lives.
 async fn lock_queues(stack: &Stack) -> sqlx::Transaction<'static, sqlx::Postgres> {
     until(PATIENCE, async || {
         let mut transaction = stack.sql().begin().await.unwrap();
         // Where a statement is in the middle of some of them, one of the two is told of a deadlock.
-        sqlx::query(
-            "LOCK TABLE tasker.requests, tasker.ready, tasker.results IN ACCESS EXCLUSIVE MODE",
-        )
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| error.to_string())?;
+        sqlx::query("LOCK TABLE tasker.ready, tasker.results IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(transaction)
     })
     .await
