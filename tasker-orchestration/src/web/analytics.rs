@@ -95,15 +95,16 @@ pub(super) async fn bottlenecks(
     let least = query.min_executions.unwrap_or(5);
     let least = i64::from(within("min_executions", least, 0, i32::MAX)?);
     stats::flush(&app.pool).await?;
-    let slow_steps = analytics::slow_steps(&app.pool, hours, least, limit).await?;
-    let slow_tasks = analytics::slow_tasks(&app.pool, hours, least, limit).await?;
-    let census = analytics::census(&app.pool).await?;
-    let (steps, tasks) = app.named(&slow_steps, &slow_tasks).await?;
-    let busy = app.pool.size().saturating_sub(u32::try_from(app.pool.num_idle()).unwrap_or(u32::MAX));
+    let found = analytics::bottlenecks(&app.pool, hours, least, limit).await?;
+    let (steps, tasks) = app.named(&found.steps, &found.tasks).await?;
+    let busy = app
+        .pool
+        .size()
+        .saturating_sub(u32::try_from(app.pool.num_idle()).unwrap_or(u32::MAX));
     let most = app.loaded.config.database.max_connections.max(1);
     let resource_utilization = ResourceUtilization {
         database_pool_utilization: (f64::from(busy) / f64::from(most)).min(1.0),
-        system_health: counts(&census),
+        system_health: counts(&found.census),
     };
     Ok(Json(BottleneckAnalysis {
         recommendations: advice::on(&steps, &resource_utilization),
@@ -266,7 +267,11 @@ mod tests {
         let found = metrics(&Performance::default(), now, 24);
         assert_eq!(found.total_tasks, 0);
         assert_eq!(
-            (found.completion_rate, found.error_rate, found.average_task_duration_seconds),
+            (
+                found.completion_rate,
+                found.error_rate,
+                found.average_task_duration_seconds
+            ),
             (0.0, 0.0, 0.0)
         );
         assert_eq!((found.system_health_score, found.tasks_per_hour), (1.0, 0));

@@ -3,8 +3,13 @@
 
 use chrono::{DateTime, Utc};
 
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, PgConnection, Postgres};
+
 use super::pool::Pool;
-use super::{Result, statements};
+use super::{Error, Result, Statement, Transaction, statements};
 use crate::state::step::StepState;
 use crate::state::task::TaskState;
 
@@ -132,22 +137,58 @@ statements! {
           GROUP BY 1, 2";
 }
 
+/// The query of a statement that is planned each time it runs: a plan made while tables were small would read all of
+/// them when they are large. Such a query has no name, so behind a pooler it needs a transaction around it.
+fn fresh<T: for<'r> FromRow<'r, PgRow>>(
+    statement: &Statement,
+) -> QueryAs<'static, Postgres, T, PgArguments> {
+    sqlx::query_as(statement.sql).persistent(false)
+}
+
 /// How it has gone in the last `hours`.
 pub async fn performance(pool: &Pool, hours: i32) -> Result<Performance> {
-    let query = sqlx::query_as(PERFORMANCE.sql).bind(hours);
-    PERFORMANCE.run(query.fetch_one(pool)).await
+    let mut connection = acquire(pool).await?;
+    let mut transaction = Transaction::begin(&mut connection, ANALYTICS).await?;
+    let query = fresh(&PERFORMANCE).bind(hours);
+    let found = PERFORMANCE.run(query.fetch_one(&mut *transaction)).await?;
+    transaction.commit().await?;
+    Ok(found)
 }
 
-/// The steps that took longest on average in the last `hours`, of those that ran `least` times or more.
-pub async fn slow_steps(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Vec<Slow>> {
-    let query = sqlx::query_as(SLOW_STEPS.sql).bind(hours).bind(least);
-    SLOW_STEPS.run(query.bind(most).fetch_all(pool)).await
+/// What takes longest, and how much there is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bottlenecks {
+    /// The steps that took longest on average.
+    pub steps: Vec<Slow>,
+    /// The templates whose tasks did.
+    pub tasks: Vec<Slow>,
+    pub census: Census,
 }
 
-/// The templates whose tasks took longest on average, likewise.
-pub async fn slow_tasks(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Vec<Slow>> {
-    let query = sqlx::query_as(SLOW_TASKS.sql).bind(hours).bind(least);
-    SLOW_TASKS.run(query.bind(most).fetch_all(pool)).await
+/// What took longest in the last `hours`, at most `most` of each and of those that ran `least` times or more.
+pub async fn bottlenecks(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Bottlenecks> {
+    let mut connection = acquire(pool).await?;
+    let mut transaction = Transaction::begin(&mut connection, ANALYTICS).await?;
+    let slow = |statement: &Statement| fresh(statement).bind(hours).bind(least).bind(most);
+    let steps = slow(&SLOW_STEPS).fetch_all(&mut *transaction);
+    let steps = SLOW_STEPS.run(steps).await?;
+    let tasks = slow(&SLOW_TASKS).fetch_all(&mut *transaction);
+    let tasks = SLOW_TASKS.run(tasks).await?;
+    let census = census(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Bottlenecks {
+        steps,
+        tasks,
+        census,
+    })
+}
+
+const ANALYTICS: &str = "read_analytics";
+
+async fn acquire(pool: &Pool) -> Result<PoolConnection<Postgres>> {
+    pool.acquire()
+        .await
+        .map_err(|source| Error::new(ANALYTICS, source))
 }
 
 /// A line of what was counted.
@@ -161,15 +202,15 @@ struct Count {
 }
 
 /// How many tasks and steps there are now.
-pub async fn census(pool: &Pool) -> Result<Census> {
-    let live = sqlx::query_as(LIVE.sql).bind(COUNTED + 1);
-    let live: Vec<Count> = LIVE.run(live.fetch_all(pool)).await?;
-    let stored = sqlx::query_as(STORED.sql).bind(COUNTED + 1);
-    let stored: Vec<Count> = STORED.run(stored.fetch_all(pool)).await?;
+async fn census(on: &mut PgConnection) -> Result<Census> {
+    let live = fresh(&LIVE).bind(COUNTED + 1);
+    let live: Vec<Count> = LIVE.run(live.fetch_all(&mut *on)).await?;
+    let stored = fresh(&STORED).bind(COUNTED + 1);
+    let stored: Vec<Count> = STORED.run(stored.fetch_all(&mut *on)).await?;
     let estimated = match has_more(&stored, 0) || has_more(&stored, 1) {
         true => {
-            let estimated = sqlx::query_as(ESTIMATED.sql);
-            ESTIMATED.run(estimated.fetch_all(pool)).await?
+            let estimated = fresh(&ESTIMATED);
+            ESTIMATED.run(estimated.fetch_all(&mut *on)).await?
         }
         false => Vec::new(),
     };

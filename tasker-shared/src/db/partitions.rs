@@ -104,7 +104,8 @@ impl Week {
 #[must_use]
 pub fn cutoff(now: DateTime<Utc>, keep_days: u32) -> DateTime<Utc> {
     let days = Days::new(u64::from(keep_days));
-    now.checked_sub_days(days).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    now.checked_sub_days(days)
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Something that keeps a week's partitions.
@@ -332,7 +333,10 @@ pub async fn forget(pool: &Pool, week: &Week) -> Result<u64> {
     let mut all = 0;
     loop {
         let query = sqlx::query(KEYS.sql).bind(from).bind(before).bind(BATCH);
-        let deleted = KEYS.run_at_length(query.execute(pool)).await?.rows_affected();
+        let deleted = KEYS
+            .run_at_length(query.execute(pool))
+            .await?
+            .rows_affected();
         all += deleted;
         if deleted < BATCH.unsigned_abs() {
             return Ok(all);
@@ -346,7 +350,10 @@ pub async fn delete_dead_letters(pool: &Pool, cutoff: DateTime<Utc>) -> Result<u
     let mut all = 0;
     loop {
         let query = sqlx::query(LETTERS.sql).bind(cutoff).bind(BATCH);
-        let deleted = LETTERS.run_at_length(query.execute(pool)).await?.rows_affected();
+        let deleted = LETTERS
+            .run_at_length(query.execute(pool))
+            .await?
+            .rows_affected();
         all += deleted;
         if deleted < BATCH.unsigned_abs() {
             return Ok(all);

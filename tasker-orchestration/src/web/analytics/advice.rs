@@ -155,13 +155,32 @@ mod tests {
     fn what_stands_out_is_said_with_its_numbers() {
         let nothing = || used(|_| {}, 0.0);
         let cases = [
-            (vec![step(0.2, 0.9, 23)], nothing(), "23 of 100 attempts (23 %)"),
-            (vec![step(12.34, 20.0, 0)], nothing(), "takes 12.3 s on average"),
-            (vec![step(0.05, 4.0, 0)], nothing(), "took 4.0 s at worst and 50 ms on average"),
-            (vec![], used(|n| n.enqueued_steps = 1, 0.0), "1 step is ready"),
+            (
+                vec![step(0.2, 0.9, 23)],
+                nothing(),
+                "23 of 100 attempts (23 %)",
+            ),
+            (
+                vec![step(12.34, 20.0, 0)],
+                nothing(),
+                "takes 12.3 s on average",
+            ),
+            (
+                vec![step(0.05, 4.0, 0)],
+                nothing(),
+                "took 4.0 s at worst and 50 ms on average",
+            ),
             (
                 vec![],
-                used(|n| (n.enqueued_steps, n.in_progress_steps) = (5_000, 100), 0.0),
+                used(|n| n.enqueued_steps = 1, 0.0),
+                "1 step is ready",
+            ),
+            (
+                vec![],
+                used(
+                    |n| (n.enqueued_steps, n.in_progress_steps) = (5_000, 100),
+                    0.0,
+                ),
                 "5000 steps are ready while 100 are running",
             ),
             (
@@ -169,8 +188,16 @@ mod tests {
                 used(|n| n.enqueued_for_orchestration_steps = 2_000, 0.0),
                 "2000 results wait",
             ),
-            (vec![], used(|n| n.waiting_for_retry_steps = 2_000, 0.0), "tried again"),
-            (vec![], used(|n| n.blocked_by_failures_tasks = 1, 0.0), "1 task is blocked"),
+            (
+                vec![],
+                used(|n| n.waiting_for_retry_steps = 2_000, 0.0),
+                "tried again",
+            ),
+            (
+                vec![],
+                used(|n| n.blocked_by_failures_tasks = 1, 0.0),
+                "1 task is blocked",
+            ),
             (vec![], used(|_| {}, 0.95), "95 % of this server's"),
         ];
         for (steps, used, expected) in cases {

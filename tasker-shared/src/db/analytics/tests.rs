@@ -45,7 +45,10 @@ async fn nothing_seen_is_noughts_and_what_processes_add_is_summed() {
         (0, 0, None)
     );
     assert_eq!((nothing.task_ms, nothing.step_ms), (0.0, 0.0));
-    assert_eq!(census(&pool).await.unwrap(), Census::default());
+    assert_eq!(
+        bottlenecks(&pool, 24, 1, 10).await.unwrap(),
+        Bottlenecks::default()
+    );
     for _ in 0..2 {
         let seen = BTreeMap::from([
             ((1, 1), steps(10, 1, 100.0, 40.0)),
@@ -73,18 +76,18 @@ async fn nothing_seen_is_noughts_and_what_processes_add_is_summed() {
         (24, 2, 4_200.0)
     );
     assert_eq!((found.completed, found.failed, found.cancelled), (6, 2, 2));
-    let slow = slow_steps(&pool, 24, 5, 10).await.unwrap();
+    let slow = bottlenecks(&pool, 24, 5, 10).await.unwrap().steps;
     assert_eq!(slow.len(), 1);
     assert_eq!(
         (slow[0].step_no, slow[0].mean_ms, slow[0].max_ms),
         (1, 10.0, 40.0)
     );
-    let slow = slow_steps(&pool, 24, 1, 1).await.unwrap();
+    let slow = bottlenecks(&pool, 24, 1, 1).await.unwrap().steps;
     assert_eq!(
         (slow.len(), slow[0].step_no, slow[0].mean_ms),
         (1, 2, 1_000.0)
     );
-    let slow = slow_tasks(&pool, 24, 1, 10).await.unwrap();
+    let slow = bottlenecks(&pool, 24, 1, 10).await.unwrap().tasks;
     assert_eq!(
         (slow[0].executions, slow[0].errors, slow[0].mean_ms),
         (8, 2, 1_250.0)
@@ -112,7 +115,7 @@ async fn what_is_two_days_old_becomes_hours_and_says_the_same() {
             .unwrap();
         assert_eq!(rows, 1);
     }
-    let slow = slow_steps(&pool, 24 * 7, 1, 10).await.unwrap();
+    let slow = bottlenecks(&pool, 24 * 7, 1, 10).await.unwrap().steps;
     assert_eq!((slow[0].executions, slow[0].max_ms), (120, 11.0));
 }
 
