@@ -81,6 +81,12 @@ async fn database(loaded: &Loaded, report: &mut Report) {
             .findings
             .push(findings::unreadable("permissions", &error)),
     }
+    match look::history(&target, &loaded.config).await {
+        Ok(history) => report.findings.push(findings::history(&history)),
+        Err(error) => report
+            .findings
+            .push(findings::unreadable("history", &error)),
+    }
     let cluster = doctor::get_cluster(&pool).await;
     match (cluster, doctor::list_unserved(&pool).await) {
         (Ok(cluster), Ok(unserved)) => {
@@ -104,8 +110,9 @@ fn target(loaded: &Loaded, report: &mut Report) -> Option<Target> {
         return None;
     };
     let patience = std::time::Duration::from_millis(config.connect_timeout_ms);
+    let is_pooled = config.pooler && config.direct_url.is_none();
     match Target::parse(url.expose(), "tasker doctor", patience) {
-        Ok(target) => Some(target),
+        Ok(target) => Some(target.behind_pooler(is_pooled)),
         Err(error) => {
             report.unreachable = true;
             report.findings.push(findings::bad_url(&error));

@@ -40,7 +40,9 @@ pub(crate) fn migration_target(config: &Config) -> Result<Target, Failure> {
         )
     })?;
     let patience = Duration::from_millis(database.connect_timeout_ms);
+    let is_pooled = database.pooler && database.direct_url.is_none();
     Target::parse(url.expose(), "tasker migrate", patience)
+        .map(|target| target.behind_pooler(is_pooled))
         .map_err(|source| Failure::Usage(source.to_string()))
 }
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod database;
+mod history;
 
 use serde::Serialize;
 use tasker_shared::access::{self, check_exposure};
@@ -11,6 +12,7 @@ use tasker_shared::config::{Config, Loaded};
 use crate::failure::Failure;
 
 pub(super) use cluster::cluster;
+pub(super) use history::history;
 pub(super) use database::{
     away, bad_url, clock, migrations, no_database, reachable, role, settings, unreadable,
 };

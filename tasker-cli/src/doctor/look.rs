@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{NaiveDate, TimeDelta, Utc};
 use tasker_shared::config::Config;
 use tasker_shared::db;
 use tasker_shared::db::doctor::{self, Server};
-use tasker_shared::db::pool::Pool;
+use tasker_shared::db::partitions::{self, Hold, Holder, Week};
+use tasker_shared::db::pool::{Pool, Target};
 use tokio::net::TcpStream;
 
 use super::findings::{self, Finding};
@@ -15,6 +16,8 @@ use crate::failure::Failure;
 
 /// What does not answer within this is not there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Old weeks that are looked into.
+const MOST_WEEKS: usize = 8;
 
 /// How the database's clock differs from this machine's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,44 @@ pub(super) async fn timed(pool: &Pool) -> db::Result<(Server, Skew)> {
         uncertainty: half,
     };
     Ok((server, skew))
+}
+
+/// How far back history goes, and what keeps it.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The week whose partitions are the oldest.
+    pub(super) oldest: Option<NaiveDate>,
+    pub(super) keep_days: Option<u32>,
+    /// Weeks that are old enough to go, and do not for this.
+    pub(super) held: Vec<(NaiveDate, Hold)>,
+    /// Weeks that are being taken away.
+    pub(super) leaving: usize,
+    pub(super) holders: Vec<Holder>,
+}
+
+/// Looks at history. Where weeks are old enough to go it reads their tasks.
+pub(super) async fn history(target: &Target, config: &Config) -> db::Result<History> {
+    let mut connection = target.connect().await?;
+    let weeks = partitions::list(&mut connection).await?;
+    let mut history = History {
+        oldest: weeks.first().map(|week| week.begins),
+        keep_days: config.retention.keep_days,
+        leaving: weeks.iter().filter(|week| week.is_leaving()).count(),
+        holders: partitions::holders(&mut connection).await?,
+        ..History::default()
+    };
+    let Some(keep_days) = config.retention.keep_days else {
+        return Ok(history);
+    };
+    let cutoff = partitions::cutoff(Utc::now(), keep_days);
+    let due = |week: &&Week| week.is_due(cutoff) && !week.is_leaving();
+    for week in weeks.iter().filter(due).take(MOST_WEEKS) {
+        let holds = partitions::holds(&mut connection, week, cutoff).await?;
+        history
+            .held
+            .extend(holds.into_iter().map(|hold| (week.begins, hold)));
+    }
+    Ok(history)
 }
 
 /// Whether something listens where telemetry goes; `None` where nothing is exported.
