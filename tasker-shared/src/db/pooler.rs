@@ -30,7 +30,8 @@ statements! {
            JOIN pg_settings s USING (name)
           WHERE s.setting <> w.value AND s.vartype IN ('bool', 'enum')";
     SET, "format_role_settings" =
-        "SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %I = %L', current_user, current_database(), w.name, w.value), '; ')
+        // one process at a time: two that change one role's settings fail
+        "SELECT 'SELECT pg_advisory_xact_lock(hashtext(''tasker.pooler'')); ' || string_agg(format('ALTER ROLE %I IN DATABASE %I SET %I = %L', current_user, current_database(), w.name, w.value), '; ')
            FROM unnest($1::text[], $2::text[]) AS w(name, value)";
 }
 
