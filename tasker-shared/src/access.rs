@@ -21,7 +21,7 @@ pub use exposure::{Exposed, check_exposure};
 pub use gate::{Gate, SetupError};
 pub use permission::{Permission, Permissions, UnknownPermission};
 pub use refusal::{REASON_HEADER, Refusal, SEVERITY_HEADER};
-pub use routes::{Need, Route, Wanted, wanted};
+pub use routes::{Need, Route, Wanted, allowed, wanted};
 pub(crate) use token::ALGORITHMS;
 
 #[cfg(test)]

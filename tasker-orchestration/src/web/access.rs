@@ -3,11 +3,12 @@
 //! What a body or a list names, handlers hold against [`By`].
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
-use axum::http::Method;
+use axum::http::header::ALLOW;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tasker_shared::access::{Caller, Need, Permission, Route, Wanted, wanted};
+use tasker_shared::access::{Caller, Need, Permission, Route, Wanted, allowed, wanted};
 use tasker_shared::db::namespaces;
 use uuid::Uuid;
 
@@ -189,7 +190,9 @@ async fn admit(app: &App, parts: &mut Parts, pattern: &str) -> Result<Caller, Ap
         Wanted::NoRule if !app.gate.is_on() => Need::Nothing,
         Wanted::NoRule => return Err(tasker_shared::access::Refusal::NoRule.into()),
         Wanted::OtherMethod => {
-            return Err(error::no_such_method(parts.method.clone(), parts.uri.clone()).await);
+            let error = error::no_such_method(parts.method.clone(), parts.uri.clone()).await;
+            let allowed = HeaderValue::try_from(allowed(ROUTES, pattern));
+            return Err(error.header(ALLOW, allowed.unwrap_or(HeaderValue::from_static(""))));
         }
     };
     let caller = app.gate.admit(&parts.headers, need).await?;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tasker_shared::resilience::breaker::Open;
@@ -153,6 +153,12 @@ impl ApiError {
     /// Adds a detail.
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> ApiError {
         self.0.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> ApiError {
+        self.0.headers.insert(name, value);
         self
     }
 

@@ -1,6 +1,8 @@
 //! What the description of the API says of the whole, and of every route: the answers that any of them can give,
 //! because of what all share.
 
+mod credentials;
+
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
@@ -68,7 +70,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
             }
         }
     }
-    api
+    credentials::described(api)
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

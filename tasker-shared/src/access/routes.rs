@@ -48,6 +48,19 @@ pub fn wanted(table: &[Route], method: &Method, pattern: &str) -> Wanted {
     }
 }
 
+/// The methods that `table` has for `pattern`, as the `Allow` header lists them.
+#[must_use]
+pub fn allowed(table: &[Route], pattern: &str) -> String {
+    let mut methods = Vec::new();
+    for (method, ..) in table.iter().filter(|(_, path, _)| *path == pattern) {
+        methods.push(method.as_str());
+        if method == Method::GET {
+            methods.push("HEAD");
+        }
+    }
+    methods.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +79,8 @@ mod tests {
             (Method::GET, "/a/{y}", Wanted::NoRule),
             (Method::GET, "/health", Wanted::Need(Need::Nothing)),
         ];
+        assert_eq!(allowed(&table, "/a/{x}"), "GET,HEAD");
+        assert_eq!(allowed(&table, "/b"), "");
         for (method, pattern, expected) in cases {
             assert_eq!(
                 wanted(&table, &method, pattern),

@@ -79,6 +79,11 @@ async fn whoever_brings_nothing_gets_at_nothing_but_health_metrics_and_the_descr
         let request = Request::get(path).body(Body::empty()).unwrap();
         assert_eq!(call(&api, request).await.0, expected, "{path}");
     }
+    // A method that a path does not have is told with those that it has.
+    let request = Request::put("/v1/tasks").body(Body::empty()).unwrap();
+    let (status, headers, _) = call(&api, request).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(headers["allow"], "POST,GET,HEAD");
     // HEAD is GET without the body, and as guarded.
     let request = Request::head("/v1/tasks").body(Body::empty()).unwrap();
     assert_eq!(call(&api, request).await.0, StatusCode::UNAUTHORIZED);
