@@ -9,6 +9,7 @@ use tasker_shared::db::measure::{self, calls, verdict};
 use tasker_shared::db::pool::{Pool, Target};
 use tasker_shared::db::{self, migrate};
 use tasker_shared::embedded::{Temporary, TemporaryError};
+use uuid::Uuid;
 
 use super::disk::{self, Flush};
 use super::machine;
@@ -107,11 +108,11 @@ impl Ground {
     /// The one that was named.
     pub(super) async fn given(url: &str) -> Result<Ground, Failure> {
         let (target, pool) = reach(url)?;
-        let directory = std::env::temp_dir().join(format!("tasker-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)
-            .map_err(|source| Failure::setup("cannot make a directory for logs", source))?;
+        let directory = std::env::temp_dir().join(format!("tasker-bench-{}", Uuid::new_v4()));
         let mut ground = Ground::at(url.to_owned(), target, pool, directory).await?;
         ground.check_unused().await?;
+        std::fs::create_dir(&ground.directory)
+            .map_err(|source| Failure::setup("cannot make a directory for logs", source))?;
         let found = asked(measure::whereabouts(&ground.pool).await)?;
         let backend = u32::try_from(found.backend).unwrap_or_default();
         ground.postmaster = machine::postmaster_of(backend);
