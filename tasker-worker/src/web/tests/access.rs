@@ -27,6 +27,21 @@ fn the_table_has_every_path() {
 }
 
 #[tokio::test]
+async fn no_handler_is_without_a_line() {
+    let state = guarded();
+    for pattern in patterns() {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let listed = ROUTES.iter().any(|(m, p, _)| m == method && *p == pattern);
+            let path = pattern.replace(['{', '}'], "");
+            let request = Request::builder().method(method).uri(&path);
+            let (status, ..) = ask(&state, request.body(Body::empty()).unwrap()).await;
+            let is_served = status != StatusCode::METHOD_NOT_ALLOWED;
+            assert_eq!(is_served, listed, "{method} {path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn whoever_brings_nothing_gets_at_health_and_metrics_alone() {
     let state = guarded();
     for (method, pattern, need) in ROUTES {
