@@ -52,7 +52,8 @@ steps: [ { name: only, handler: { callable: command, initialization: { argv: [ca
 
 /// The alerts that this fault makes fire.
 fn alerts_of(wanted: &Fault) -> Vec<&'static str> {
-    let fires = |verdict: &Verdict| matches!(verdict, Verdict::Alert { fault, .. } if fault == wanted);
+    let fires =
+        |verdict: &Verdict| matches!(verdict, Verdict::Alert { fault, .. } if fault == wanted);
     let alerts = QUERIES.iter().filter(|(_, verdict)| fires(verdict));
     let alerts: Vec<&str> = alerts.map(|(query, _)| *query).collect();
     assert!(!alerts.is_empty(), "{wanted:?}");
