@@ -50,10 +50,7 @@ impl GivingUp {
             let failed =
                 unroutable::fail(&self.pool, &lanes, self.after_seconds, MOST_STEPS).await?;
             if failed > 0 {
-                tracing::warn!(
-                    steps = failed,
-                    "steps given up that no live worker can run"
-                );
+                tracing::warn!(steps = failed, "steps given up that no live worker can run");
             }
             if failed < MOST_STEPS {
                 return Ok(());

@@ -13,13 +13,13 @@ use tasker_shared::access::Caller;
 use tasker_shared::db::dead_letter_views::{self, Entry, Filter};
 use tasker_shared::db::dead_letters::{self, Change};
 use tasker_shared::document::Document;
+use tasker_shared::metrics::orchestration as metrics;
+use tasker_shared::name::Name;
 use tasker_shared::plan::dead_letter::Reason;
 use tasker_shared::wire::{
     DlqAddRequest, DlqEntry, DlqInvestigationUpdate, DlqReason, DlqResolution, DlqUpdated,
     ErrorResponse,
 };
-use tasker_shared::metrics::orchestration as metrics;
-use tasker_shared::name::Name;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -69,7 +69,9 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<DlqEntry>>, ApiError> {
     let limit = within("limit", query.limit.unwrap_or(LIMIT), 1, MOST)?;
     let offset = within("offset", query.offset.unwrap_or(0), 0, i64::MAX)?;
-    let resolution = given(&query.resolution_status).map(resolution).transpose()?;
+    let resolution = given(&query.resolution_status)
+        .map(resolution)
+        .transpose()?;
     let filter = Filter {
         resolution: resolution.map(Into::into),
         reasons: given(&query.reason).map(reasons).transpose()?,
@@ -272,8 +274,7 @@ fn reasons(word: &str) -> Result<Vec<Reason>, ApiError> {
         .or_else(|| DlqReason::parse(word).map(DlqReason::exact))
         .ok_or_else(|| {
             let words = Reason::ALL.map(Reason::as_str).join(", ");
-            let message =
-                format!("reason {word:?} is none of {words}, {}", DlqReason::words());
+            let message = format!("reason {word:?} is none of {words}, {}", DlqReason::words());
             ApiError::bad_request(message).with("parameter", "reason")
         })
 }
@@ -304,14 +305,21 @@ mod tests {
         let table: [(&str, &[Reason]); 4] = [
             ("poison", &[Reason::Poison]),
             ("WorkerUnavailable", &[Reason::Poison, Reason::Unroutable]),
-            ("max_retries_exceeded", &[Reason::Exhausted, Reason::Permanent]),
+            (
+                "max_retries_exceeded",
+                &[Reason::Exhausted, Reason::Permanent],
+            ),
             ("DependencyCycleDetected", &[]),
         ];
         for (word, expected) in table {
             assert_eq!(reasons(word).unwrap(), expected, "{word}");
         }
         let error = reasons("bad luck").unwrap_err().body();
-        assert!(error.message.contains("exhausted, permanent"), "{}", error.message);
+        assert!(
+            error.message.contains("exhausted, permanent"),
+            "{}",
+            error.message
+        );
     }
 
     #[test]
@@ -329,6 +337,11 @@ mod tests {
         assert!(within("offset", -1, 0, i64::MAX).is_err());
         assert!(text("/note", &Some("a\0b".into())).is_err());
         assert!(text("/note", &Some("x".repeat(10_001))).is_err());
-        assert_eq!(text("/note", &Some("ü".repeat(10_000))).unwrap().map(str::len), Some(20_000));
+        assert_eq!(
+            text("/note", &Some("ü".repeat(10_000)))
+                .unwrap()
+                .map(str::len),
+            Some(20_000)
+        );
     }
 }
