@@ -38,6 +38,7 @@ mod transaction;
 pub mod unroutable;
 pub mod upkeep;
 pub mod wake;
+mod weekly;
 pub mod workers;
 
 use door::statements;

@@ -12,10 +12,10 @@ use tasker_shared::config::{Config, Loaded};
 use crate::failure::Failure;
 
 pub(super) use cluster::cluster;
-pub(super) use history::history;
 pub(super) use database::{
     away, bad_url, clock, migrations, no_database, reachable, role, settings, unreadable,
 };
+pub(super) use history::history;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -35,8 +35,14 @@ const SHARED: [(&str, &str); 6] = [
     ("401", "There are no credentials that are known"),
     ("403", "The credentials do not allow it"),
     ("408", "It took longer than `server.request_timeout_ms`"),
-    ("500", "A fault of the server, told in its log by the request id"),
-    ("503", "The server cannot do it now; `Retry-After` says when to try again"),
+    (
+        "500",
+        "A fault of the server, told in its log by the request id",
+    ),
+    (
+        "503",
+        "The server cannot do it now; `Retry-After` says when to try again",
+    ),
 ];
 
 /// Answers to any request with a body.

@@ -1,6 +1,9 @@
 //! Advancing graphs: reading the messages of the shards that a server owns, and applying the plan made
 //! from them in one statement.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::Row;
@@ -8,11 +11,13 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::effects::{Answer, Effects};
-use super::{Error, Result, statements};
+use super::weekly::Week;
+use super::{Error, Result, Statement, statements};
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
-use crate::plan::advance::Advance;
+use crate::plan::advance::{Advance, Child, Move};
 use crate::plan::{Kind, Message};
+use crate::state::step::StepState;
 
 /// A message with when it was sent.
 #[derive(Debug, Clone)]
@@ -65,7 +70,9 @@ statements! {
          lowered AS (SELECT f.task_uuid, c.number, c.lane, count(*) FILTER (WHERE f.step_no > 0) AS n, count(*) FILTER (WHERE f.bad) AS bad,
                             f.correlation_id, f.template_id, f.priority, bool_or(f.sampled) AS sampled, bool_or(f.traced) AS traced, f.shard, f.blocks
                        FROM fired f, LATERAL unnest(($15::int4[])[f.lo:f.hi], ($16::int4[])[f.lo:f.hi]) AS c(number, lane)
-                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks),
+                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks
+                      -- always true, which the planner takes to be rare: so it begins with these and reaches the steps by their keys
+                      HAVING count(*) & -1 = count(*)),
          -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task
          moved AS (UPDATE tasker.steps s
                       SET waiting_on = s.waiting_on - l.n, failed = s.failed + l.bad,
@@ -92,7 +99,7 @@ statements! {
                    SELECT shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced
                      FROM ended WHERE state = 5),
          started AS (UPDATE tasker.tasks t SET state = 3, updated_at = now()
-                       FROM fired f WHERE f.step_no = 0 AND t.task_uuid = f.task_uuid AND t.state = 0
+                      WHERE t.task_uuid = ANY (ARRAY (SELECT task_uuid FROM fired WHERE step_no = 0)) AND t.state = 0
                      RETURNING t.task_uuid, t.state, t.created_at),
          finished AS (UPDATE tasker.tasks t
                          SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
@@ -191,66 +198,98 @@ pub async fn list_messages(
 }
 
 /// Applies a plan for `server`, as far as the shards are still its own and the deliveries current, and
-/// returns what came of it. `notify` wakes the workers.
+/// returns what came of it. `notify` wakes the workers. Tasks of one week share a statement.
 pub async fn apply(
     connection: &mut PgConnection,
     server: Uuid,
     plan: &Advance,
     notify: bool,
 ) -> Result<Effects> {
-    let moves = &plan.moves;
-    let int = |n: usize| {
-        i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
-    };
-    let lows = moves
-        .iter()
-        .map(|m| int(m.children.start + 1))
-        .collect::<Result<Vec<_>>>()?;
-    let highs = moves
-        .iter()
-        .map(|m| int(m.children.end))
-        .collect::<Result<Vec<_>>>()?;
-    let query = sqlx::query_as(APPLY.sql)
-        .bind(server)
-        .bind(moves.iter().map(|m| m.message.shard).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
-        .bind(
-            moves
-                .iter()
-                .map(|m| m.step.map(|s| s.0 as i16))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            moves
-                .iter()
-                .map(|m| m.step.map(|s| s.1 as i16))
-                .collect::<Vec<_>>(),
-        )
-        .bind(moves.iter().map(|m| m.tries).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.lost).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.lane).collect::<Vec<_>>())
-        .bind(
-            moves
-                .iter()
-                .map(|m| {
-                    m.delay
-                        .map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
-                })
-                .collect::<Vec<_>>(),
-        )
-        .bind(moves.iter().map(|m| m.bad).collect::<Vec<_>>())
-        .bind(lows)
-        .bind(highs)
-        .bind(moves.iter().map(|m| m.next).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.blocks).collect::<Vec<_>>())
-        .bind(plan.children.iter().map(|c| c.number).collect::<Vec<_>>())
-        .bind(plan.children.iter().map(|c| c.lane).collect::<Vec<_>>())
-        .bind(notify);
-    let answer: Answer = APPLY.run(query.fetch_one(connection)).await?;
-    let again = answer.again.unsigned_abs();
-    let effects = Effects::of(APPLY.name, plan, answer)?;
+    let mut weeks: BTreeMap<Week, Vec<&Move>> = BTreeMap::new();
+    for step in &plan.moves {
+        let week = Week::of(step.message.task_uuid);
+        weeks.entry(week).or_default().push(step);
+    }
+    let mut effects = Effects::default();
+    let mut again = 0;
+    for (week, moves) in weeks {
+        let part = Part {
+            moves: &moves,
+            children: &plan.children,
+        };
+        let answer = part.apply(connection, server, notify, week).await?;
+        again += answer.again.unsigned_abs();
+        effects.add(APPLY.name, plan, answer)?;
+    }
     record(plan, &effects, again);
     Ok(effects)
+}
+
+/// The moves of one week's tasks.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    moves: &'a [&'a Move],
+    children: &'a [Child],
+}
+
+impl Part<'_> {
+    /// On the week's partition; where there is none (any more), on all of them.
+    async fn apply(
+        self,
+        connection: &mut PgConnection,
+        server: Uuid,
+        notify: bool,
+        week: Week,
+    ) -> Result<Answer> {
+        let answer = self.run(connection, server, notify, APPLY.in_week(week));
+        let answer = answer.await;
+        match week.is_missing(&answer) {
+            true => self.run(connection, server, notify, APPLY).await,
+            false => answer,
+        }
+    }
+
+    async fn run(
+        self,
+        connection: &mut PgConnection,
+        server: Uuid,
+        notify: bool,
+        statement: Statement,
+    ) -> Result<Answer> {
+        let Part { moves, children } = self;
+        let column = |pick: fn(&Move) -> i16| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
+        let numbers = |pick: fn(&Move) -> i32| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
+        let states = |pick: fn((StepState, StepState)) -> StepState| {
+            let state = |m: &&Move| m.step.map(|change| pick(change) as i16);
+            moves.iter().map(state).collect::<Vec<_>>()
+        };
+        let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let low = |m: &&Move| int(m.children.start + 1);
+        let high = |m: &&Move| int(m.children.end);
+        let query = sqlx::query_as(statement.sql)
+            .bind(server)
+            .bind(column(|m| m.message.shard))
+            .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
+            .bind(states(|(from, _)| from))
+            .bind(states(|(_, to)| to))
+            .bind(numbers(|m| m.tries))
+            .bind(numbers(|m| m.lost))
+            .bind(moves.iter().map(|m| m.lane).collect::<Vec<_>>())
+            .bind(moves.iter().map(|m| m.delay.map(ms)).collect::<Vec<_>>())
+            .bind(moves.iter().map(|m| m.bad).collect::<Vec<_>>())
+            .bind(moves.iter().map(low).collect::<Result<Vec<_>>>()?)
+            .bind(moves.iter().map(high).collect::<Result<Vec<_>>>()?)
+            .bind(moves.iter().map(|m| m.next).collect::<Vec<_>>())
+            .bind(moves.iter().map(|m| m.blocks).collect::<Vec<_>>())
+            .bind(children.iter().map(|c| c.number).collect::<Vec<_>>())
+            .bind(children.iter().map(|c| c.lane).collect::<Vec<_>>())
+            .bind(notify);
+        statement.run(query.fetch_one(connection)).await
+    }
+}
+
+fn int(n: usize) -> Result<i32> {
+    i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
 }
 
 /// Counts the messages that an advance moved; `again` went back to `results`.

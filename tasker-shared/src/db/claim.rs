@@ -1,12 +1,15 @@
 //! Claiming: ready steps become a worker's, with everything their handlers need, in one statement that is
 //! committed asynchronously (losing it means that the steps are claimed again).
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::pool::Pool;
-use super::{Result, statements};
+use super::weekly::Week;
+use super::{Result, Statement, statements};
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
 
@@ -57,6 +60,7 @@ impl Claimed {
 
 statements! {
     CLAIM, "claim_steps", [Receive Steps] =
+        // inputs come from the partitions of one week; steps of tasks of another come without
         "WITH
          -- losing a claim in a crash is a redelivery, not a loss
          lazily AS (SELECT set_config('synchronous_commit', 'off', true)),
@@ -69,13 +73,23 @@ statements! {
                                         WHERE lane = t.lane AND id > t.behind AND worker IS NULL
                                         ORDER BY id LIMIT t.most FOR UPDATE SKIP LOCKED) r LIMIT $6))
                      RETURNING lane, id, task_uuid, correlation_id, step_no, attempt, tries, template_id, sampled, traced, enqueued_at, claimed_at)
-         SELECT c.*, t.context::text AS context, t.tracestate, p.parents, p.results
+         SELECT c.*, coalesce(t.context::text, '') AS context, t.tracestate, p.parents, p.results
            FROM claimed c
-           JOIN tasker.tasks t USING (task_uuid)
+           -- by key whatever the planner takes the table to hold, which is next to nothing when it looks
+           LEFT JOIN LATERAL (SELECT context, tracestate FROM tasker.tasks WHERE task_uuid = c.task_uuid OFFSET 0) t ON true
            JOIN tasker.template_steps s ON s.template_id = c.template_id AND s.step_no = c.step_no
            LEFT JOIN LATERAL (SELECT array_agg(a.step_no) AS parents, array_agg(a.result::text) AS results
                                 FROM tasker.attempts a
                                WHERE s.waiting_on <= $5 AND a.task_uuid = c.task_uuid AND a.step_no = ANY (s.parents) AND a.outcome IN (0, 8)
+                             ) p ON s.waiting_on > 0";
+    INPUTS, "list_inputs" =
+        "SELECT w.place, coalesce(t.context::text, '') AS context, t.tracestate, p.parents, p.results
+           FROM unnest($1::uuid[], $2::int4[], $3::int4[]) WITH ORDINALITY AS w(task_uuid, step_no, template_id, place)
+           LEFT JOIN LATERAL (SELECT context, tracestate FROM tasker.tasks WHERE task_uuid = w.task_uuid OFFSET 0) t ON true
+           JOIN tasker.template_steps s ON s.template_id = w.template_id AND s.step_no = w.step_no
+           LEFT JOIN LATERAL (SELECT array_agg(a.step_no) AS parents, array_agg(a.result::text) AS results
+                                FROM tasker.attempts a
+                               WHERE s.waiting_on <= $4 AND a.task_uuid = w.task_uuid AND a.step_no = ANY (s.parents) AND a.outcome IN (0, 8)
                              ) p ON s.waiting_on > 0";
     RESULT_SIZES, "sum_result_bytes" =
         "SELECT coalesce(sum(octet_length(result::text)), 0)::int8 FROM tasker.attempts
@@ -92,19 +106,90 @@ pub async fn claim(
     takes: &[Take],
     most: i64,
 ) -> Result<Vec<Claimed>> {
-    let query = sqlx::query_as(CLAIM.sql)
+    // Most steps are of tasks that were accepted lately.
+    let week = Week::at(Utc::now());
+    let mut claimed = take(connection, CLAIM.in_week(week), worker, takes, most).await;
+    if week.is_missing(&claimed) {
+        claimed = take(connection, CLAIM, worker, takes, most).await;
+    }
+    let mut claimed = claimed?;
+    let recent = claimed.last().map(Claimed::correlation);
+    let again = claimed.iter().filter(|step| step.attempt > 1).count();
+    messaging::received(Queue::Steps, claimed.len() as u64, recent);
+    messaging::redelivered(Queue::Steps, again as u64, recent);
+    if claimed.iter().any(|step| step.context.is_empty()) {
+        complete(connection, &mut claimed).await?;
+    }
+    Ok(claimed)
+}
+
+async fn take(
+    connection: &mut PgConnection,
+    statement: Statement,
+    worker: Uuid,
+    takes: &[Take],
+    most: i64,
+) -> Result<Vec<Claimed>> {
+    let query = sqlx::query_as(statement.sql)
         .bind(worker)
         .bind(takes.iter().map(|t| t.lane).collect::<Vec<_>>())
         .bind(takes.iter().map(|t| t.behind).collect::<Vec<_>>())
         .bind(takes.iter().map(|t| t.most).collect::<Vec<_>>())
         .bind(PARENTS_WITH_CLAIM)
         .bind(most);
-    let claimed: Vec<Claimed> = CLAIM.run(query.fetch_all(connection)).await?;
-    let recent = claimed.last().map(Claimed::correlation);
-    let again = claimed.iter().filter(|step| step.attempt > 1).count();
-    messaging::received(Queue::Steps, claimed.len() as u64, recent);
-    messaging::redelivered(Queue::Steps, again as u64, recent);
-    Ok(claimed)
+    statement.run(query.fetch_all(connection)).await
+}
+
+/// The input of a step: place, context, tracestate, parents, their results.
+type Input = (
+    i64,
+    String,
+    Option<String>,
+    Option<Vec<i32>>,
+    Option<Vec<Option<String>>>,
+);
+
+/// Reads the inputs of steps that came without: those of tasks that were accepted in another week.
+async fn complete(connection: &mut PgConnection, claimed: &mut Vec<Claimed>) -> Result<()> {
+    let mut weeks: BTreeMap<Week, Vec<&mut Claimed>> = BTreeMap::new();
+    for step in claimed.iter_mut().filter(|step| step.context.is_empty()) {
+        let week = Week::of(step.task_uuid);
+        weeks.entry(week).or_default().push(step);
+    }
+    for (week, mut steps) in weeks {
+        let mut found = inputs(connection, INPUTS.in_week(week), &steps).await;
+        if week.is_missing(&found) {
+            found = inputs(connection, INPUTS, &steps).await;
+        }
+        for (place, context, tracestate, parents, results) in found? {
+            let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
+            if let Some(step) = steps.get_mut(place) {
+                step.context = context;
+                (step.tracestate, step.parents, step.results) = (tracestate, parents, results);
+            }
+        }
+    }
+    claimed.retain(|step| {
+        let whole = !step.context.is_empty();
+        if !whole {
+            tracing::error!(task_uuid = %step.task_uuid, step_no = step.step_no, "a ready step has no task; it is left alone");
+        }
+        whole
+    });
+    Ok(())
+}
+
+async fn inputs(
+    connection: &mut PgConnection,
+    statement: Statement,
+    steps: &[&mut Claimed],
+) -> Result<Vec<Input>> {
+    let query = sqlx::query_as(statement.sql)
+        .bind(steps.iter().map(|s| s.task_uuid).collect::<Vec<_>>())
+        .bind(steps.iter().map(|s| s.step_no).collect::<Vec<_>>())
+        .bind(steps.iter().map(|s| s.template_id).collect::<Vec<_>>())
+        .bind(PARENTS_WITH_CLAIM);
+    statement.run(query.fetch_all(connection)).await
 }
 
 /// The successful results of some steps of a task, by number, as JSON text. `Err(bytes)` where together

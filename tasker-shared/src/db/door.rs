@@ -107,6 +107,12 @@ impl Error {
             if e.code().is_some_and(|code| code == "40P01" || code == "40001"))
     }
 
+    /// Whether a table with `part` in its name is not there.
+    pub(super) fn is_missing(&self, part: &str) -> bool {
+        matches!(&self.source, sqlx::Error::Database(e)
+            if e.code().is_some_and(|code| code == "42P01") && e.message().contains(part))
+    }
+
     /// Whether there was no partition for a row.
     pub fn is_missing_partition(&self) -> bool {
         // A check violation that names no constraint is that.

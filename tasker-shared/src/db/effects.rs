@@ -79,21 +79,25 @@ pub(super) struct Answer {
 }
 
 impl Effects {
-    /// What `operation` did of its plan.
-    pub(super) fn of(operation: &'static str, plan: &Advance, answer: Answer) -> Result<Effects> {
+    /// Adds what `operation` did of its plan, or of a part of it.
+    pub(super) fn add(
+        &mut self,
+        operation: &'static str,
+        plan: &Advance,
+        answer: Answer,
+    ) -> Result<()> {
         let ids = |ids: Option<Vec<i64>>| ids.into_iter().flatten().collect::<FxHashSet<i64>>();
-        let mut effects = Effects::default();
-        take(&mut effects, plan, &ids(answer.gone), &ids(answer.changed));
+        take(self, plan, &ids(answer.gone), &ids(answer.changed));
         let numbers = answer.step_numbers.into_iter().flatten();
         let steps = answer.step_tasks.into_iter().flatten().zip(numbers);
         for ((task_uuid, step_no), attempt) in steps.zip(answer.attempts.into_iter().flatten()) {
             match attempt {
-                0 => effects.ended.push(StepEnd {
+                0 => self.ended.push(StepEnd {
                     task_uuid,
                     step_no,
                     state: StepState::Skipped,
                 }),
-                attempt => effects.enqueued.push(Enqueued {
+                attempt => self.enqueued.push(Enqueued {
                     task_uuid,
                     step_no,
                     attempt,
@@ -103,13 +107,13 @@ impl Effects {
         let states = answer.states.into_iter().flatten();
         let tasks = answer.tasks.into_iter().flatten().zip(states);
         for ((task_uuid, state), age_ms) in tasks.zip(answer.ages_ms.into_iter().flatten()) {
-            effects.tasks.push(TaskChange {
+            self.tasks.push(TaskChange {
                 task_uuid,
                 state: task_state(operation, state)?,
                 age: milliseconds(age_ms),
             });
         }
-        Ok(effects)
+        Ok(())
     }
 }
 

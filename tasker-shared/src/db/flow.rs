@@ -10,6 +10,7 @@ mod facts;
 mod gauges;
 mod measured;
 mod stale;
+mod weeks;
 
 use std::sync::Arc;
 use std::time::Duration;

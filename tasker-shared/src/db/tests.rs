@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
-use super::all_statements;
 use super::pool::Target;
+use super::weekly::Week;
+use super::{Statement, all_statements};
 use crate::embedded::Temporary;
 use crate::ids;
 
@@ -208,12 +209,68 @@ async fn what_the_version_before_stored_and_stores_is_known_to_telemetry() {
     assert_eq!(untraced, 16);
 }
 
-/// The generic plan of a statement, as text.
+#[tokio::test]
+async fn statements_of_a_week_touch_no_partition_of_another() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.batches().connect().await.unwrap();
+    // The fewest rows that autovacuum counts: before, the planner takes a table to hold ten pages.
+    let task = "INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, changed_at)
+                SELECT tasker.new_task_uuid(), n, 0, 0, 0, 0, 0, 0, now() FROM generate_series(1, 50) n";
+    connection.execute(task).await.unwrap();
+    let task = "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
+                SELECT tasker.new_task_uuid(), 1, 3, 0, false, '{}', gen_random_uuid(), '{}', now(), now() FROM generate_series(1, 50)";
+    connection.execute(task).await.unwrap();
+    connection.execute("ANALYZE").await.unwrap();
+    let week = Week::at(chrono::Utc::now());
+    for name in ["claim_steps", "list_inputs", "advance_graphs"] {
+        let statement = all_statements()
+            .into_iter()
+            .find(|s| s.name == name)
+            .unwrap();
+        let plan = plan(&mut connection, &statement.in_week(week)).await;
+        for other in [-7, 7] {
+            let other = chrono::Utc::now() + chrono::TimeDelta::days(other);
+            let part = Week::at(other).part("tasks");
+            assert!(!plan.contains(&part), "{name} looks at {part}:\n{plan}");
+        }
+        assert!(!plan.contains("Hash Join"), "{name} hashes:\n{plan}");
+        assert_by_key(&plan);
+        for table in ["ready", "results", "steps_", "tasks_", "attempts_"] {
+            assert!(
+                !plan.contains(&format!("Seq Scan on {table}")),
+                "{name} scans {table}:\n{plan}"
+            );
+        }
+    }
+}
+
+/// Every look at a partition has a condition on its index.
+fn assert_by_key(plan: &str) {
+    let lines: Vec<&str> = plan.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let looks = ["on tasks_", "on steps_", "on attempts_"];
+        if line.contains("Index Scan") && looks.iter().any(|look| line.contains(look)) {
+            let next = lines.get(at + 1).copied().unwrap_or_default();
+            assert!(
+                next.contains("Index Cond"),
+                "a whole index is read:\n{plan}"
+            );
+        }
+    }
+}
+
+/// The generic plan of the statement with a name, as text.
 async fn plan_of(connection: &mut PgConnection, name: &str) -> String {
     let statement = all_statements()
         .into_iter()
         .find(|s| s.name == name)
         .unwrap();
+    plan(connection, statement).await
+}
+
+/// The generic plan of a statement, as text.
+async fn plan(connection: &mut PgConnection, statement: &Statement) -> String {
+    let name = statement.name;
     let parameters = (1..)
         .take_while(|n| statement.sql.contains(&format!("${n}")))
         .count();

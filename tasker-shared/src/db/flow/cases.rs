@@ -150,7 +150,13 @@ async fn a_task_with_many_roots_or_a_time_to_come_starts_by_a_message() {
     let made = world.accept(&[spread, later], &blueprint).await;
     assert_eq!(made.len(), 2);
     let shards: Vec<i16> = (0..16).collect();
-    assert_eq!(delayed::promote(&world.pool, &shards, 10).await.unwrap().count, 1);
+    assert_eq!(
+        delayed::promote(&world.pool, &shards, 10)
+            .await
+            .unwrap()
+            .count,
+        1
+    );
     assert_eq!(world.drain(&[]).await, 3000);
     for task in made {
         assert_eq!(world.state(task).await.0, TaskState::Complete);

@@ -40,7 +40,9 @@ fn places(effects: &Effects) -> Vec<(usize, bool)> {
 
 fn enqueued(effects: &Effects) -> Vec<(i32, i32)> {
     let steps = effects.enqueued.iter();
-    steps.map(|step| (step.step_no, step.attempt)).collect()
+    let mut steps: Vec<_> = steps.map(|step| (step.step_no, step.attempt)).collect();
+    steps.sort_unstable();
+    steps
 }
 
 fn ended(effects: &Effects) -> Vec<(i32, StepState)> {
