@@ -89,10 +89,12 @@ async fn whoever_brings_nothing_gets_at_nothing_but_health_metrics_and_the_descr
     assert_eq!(call(&api, request).await.0, StatusCode::UNAUTHORIZED);
 }
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn what_cannot_be_judged_is_refused_in_the_same_shape() {
     let api = api(&on());
-    let table: [(&[(&str, &str)], u16, &str, &str); 6] = [
+    let table: [(Headers, u16, &str, &str); 6] = [
         (
             &[("authorization", "Basic dTpw")],
             401,

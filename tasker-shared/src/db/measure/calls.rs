@@ -46,7 +46,7 @@ pub async fn count(pool: &Pool) -> Result<Calls> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use std::time::Duration;
 
@@ -61,7 +61,7 @@ mod tests {
             Ok(postgres) => postgres,
             // A distribution may have the library in a package of its own.
             Err(TemporaryError::Start(error)) if error.to_string().contains(PRELOAD.1) => return,
-            Err(error) => Err(error).unwrap(),
+            Err(error) => panic!("{error}"),
         };
         let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
         let pool = target.pool(1);
