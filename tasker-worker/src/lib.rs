@@ -8,6 +8,7 @@ mod context;
 mod error;
 pub mod handlers;
 mod heartbeat;
+mod held;
 mod inputs;
 mod measure;
 mod result_sender;

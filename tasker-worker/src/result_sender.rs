@@ -15,6 +15,7 @@ use tasker_shared::resilience::channel::{self, Receiver};
 use uuid::Uuid;
 
 use crate::StepError;
+use crate::held::Hold;
 
 /// Results handed in together.
 const MOST: usize = 500;
@@ -29,6 +30,8 @@ pub(crate) struct Finished {
     pub(crate) task: Correlation,
     /// When the handler was done.
     pub(crate) at: Instant,
+    /// Kept until it is in.
+    pub(crate) hold: Hold,
 }
 
 /// Whose result a message is, and when it was ready.
@@ -82,7 +85,9 @@ impl Sender {
         while self.channel.recv_many(&mut waiting, MOST).await > 0 {
             let mut by_worker: BTreeMap<Uuid, Vec<Ended>> = BTreeMap::new();
             let mut about = About::with_capacity(waiting.len());
+            let mut holds = Vec::with_capacity(waiting.len());
             for finished in waiting.drain(..) {
+                holds.push(finished.hold);
                 about.insert(finished.ended.id, (finished.task, finished.at));
                 by_worker
                     .entry(finished.worker)

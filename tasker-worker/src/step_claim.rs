@@ -12,6 +12,7 @@ use tasker_shared::db::claim::{self, Claimed, Take};
 use tasker_shared::db::lanes::{self, Lane};
 use tasker_shared::db::pool::{Pinned, Pool};
 use tasker_shared::db::wake::{Patience, Topic, Wakes};
+use tasker_shared::db::workers;
 use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
 use tasker_shared::name::Name;
 use tasker_shared::resilience::breaker::Breaker;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::circuits::{Circuits, Verdict};
+use crate::held::{Held, Unheard};
 use crate::running::Running;
 use crate::step_executor::Executor;
 use crate::web::Progress;
@@ -28,6 +30,8 @@ use crate::web::Progress;
 const LANES: Duration = Duration::from_secs(2);
 /// The same while one would be told of, and none is parked.
 const LANES_HEARING: Duration = Duration::from_secs(10);
+/// Steps handed back at once that were claimed unheard: what one claim can bring.
+const MOST_UNHEARD: i64 = 100_000;
 /// How often a worker with no free slot says that it is well.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long a claim that failed is waited with before the next one.
@@ -45,6 +49,9 @@ pub(crate) struct Claim {
     pub(crate) running: Running,
     pub(crate) executor: Arc<Executor>,
     pub(crate) circuits: Circuits,
+    /// What this worker knows to be its own.
+    pub(crate) held: Held,
+    pub(crate) unheard: Unheard,
     pub(crate) wakes: Wakes,
     pub(crate) patience: Patience,
     pub(crate) progress: Arc<Progress>,
@@ -105,6 +112,8 @@ impl Claim {
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
                     metrics::claim_failed();
+                    // Whatever failed, a connection may have broken with the answer to a claim on it.
+                    self.unheard.missed(Instant::now());
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -134,6 +143,10 @@ impl Claim {
             self.lanes.replace(lanes, now);
         }
         let worker = *self.worker.borrow();
+        if self.unheard.is_due(now) {
+            self.give_back_unheard(worker).await?;
+            self.unheard.looked(now);
+        }
         let probed = self.probe(worker, now).await?;
         let free = self.running.free();
         let takes = self
@@ -172,6 +185,19 @@ impl Claim {
         self.lanes.claimed(&claimed);
         self.record(&claimed, began.elapsed());
         Ok(claimed)
+    }
+
+    /// Hands back what was claimed by a claim whose answer did not come.
+    async fn give_back_unheard(&self, worker: Uuid) -> db::Result<()> {
+        let given_back =
+            workers::give_back_unheard(&self.pool, worker, &self.held.all(), MOST_UNHEARD).await?;
+        if given_back > 0 {
+            tracing::warn!(
+                steps = given_back,
+                "steps were claimed by a claim whose answer never came; handed back"
+            );
+        }
+        Ok(())
     }
 
     /// Sends one step of a parked target to see whether it answers, where that is due; says whether it did.

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::circuits::{Circuits, Probing, Verdict};
 use crate::handlers::{Handler, Registry};
+use crate::held::{Held, Hold};
 use crate::inputs::Results;
 use crate::result_sender::{Finished, Results as Outbox};
 use crate::running::{Running, Slot, Stop};
@@ -40,6 +41,7 @@ pub(crate) struct Executor {
     pub(crate) blueprints: Blueprints,
     pub(crate) pool: Pool,
     pub(crate) running: Running,
+    pub(crate) held: Held,
     pub(crate) circuits: Circuits,
     pub(crate) results: Outbox,
     pub(crate) schemas: Schemas,
@@ -67,25 +69,30 @@ impl Executor {
             return;
         }
         // The slots are taken before anything is waited for: the claim loop counts them.
-        let steps: Vec<(Claimed, Slot)> = claimed
+        let steps: Vec<(Claimed, Slot, Hold)> = claimed
             .into_iter()
             .map(|step| {
                 metrics::step_executed(step.correlation());
                 let slot = self.running.enter(step.task_uuid);
-                (step, slot)
+                let hold = self.held.hold(step.id);
+                (step, slot, hold)
             })
             .collect();
         let found = self
             .blueprints
-            .get(steps.iter().map(|(s, _)| s.template_id))
+            .get(steps.iter().map(|(s, _, _)| s.template_id))
             .await;
-        for (step, slot) in steps {
+        for (step, slot, hold) in steps {
             let blueprint = match &found {
                 Ok(blueprints) => blueprints.get(&step.template_id).cloned(),
                 Err(_) => None,
             };
             let executor = Arc::clone(self);
-            tokio::spawn(async move { executor.run(worker, step, slot, blueprint, probing).await });
+            tokio::spawn(async move {
+                executor
+                    .run(worker, step, (slot, hold), blueprint, probing)
+                    .await;
+            });
         }
     }
 
@@ -94,7 +101,7 @@ impl Executor {
         &self,
         worker: Uuid,
         step: Claimed,
-        slot: Slot,
+        (slot, hold): (Slot, Hold),
         blueprint: Option<Arc<Blueprint>>,
         probing: Option<Probing>,
     ) {
@@ -129,6 +136,7 @@ impl Executor {
             ended: self.ended(&step, end, started_at),
             task,
             at: std::time::Instant::now(),
+            hold,
         };
         count(&step, &finished.ended);
         self.results.send(finished).await;

@@ -376,3 +376,34 @@ async fn a_step_that_loses_its_worker_too_often_is_given_up() {
     assert_eq!(status, 200, "{answer}");
     stack.wait_for(task, &["steps_in_process"], PATIENCE).await;
 }
+
+#[tokio::test]
+async fn a_claim_whose_answer_never_came_is_handed_back_while_its_worker_lives() {
+    let mut stack = Setup {
+        templates: vec![
+            "name: lone\nnamespace_name: faults\nversion: 1.0.0\nsteps: [ { name: only, handler: { callable: echo } } ]\n"
+                .to_owned(),
+        ],
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    stack.worker().signal(Signal::STOP);
+    let task = stack
+        .submit(json!({"name": "lone", "namespace": "faults", "context": {}}))
+        .await;
+    // As if the worker had claimed it in a statement that was committed when the connection was gone.
+    let claimed = sqlx::query(
+        "UPDATE tasker.ready SET worker = (SELECT worker FROM tasker.workers WHERE stopped_at IS NULL), claimed_at = now()",
+    );
+    let claimed = claimed.execute(stack.sql()).await.unwrap();
+    assert_eq!(claimed.rows_affected(), 1);
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tasker-worker'")
+        .execute(stack.sql())
+        .await
+        .unwrap();
+    stack.worker().signal(Signal::CONT);
+    stack.wait_complete(task, Duration::from_secs(60)).await;
+    let step = stack.steps(task).await["only"].clone();
+    assert_eq!(stack.outcomes(&step).await, ["released", "success"]);
+}

@@ -63,6 +63,22 @@ statements! {
          -- what nobody reads is not run: this reads the notification
          SELECT count(*), (SELECT correlation_id FROM lost LIMIT 1), (SELECT sampled FROM lost LIMIT 1)
            FROM lost JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
+    GIVE_BACK, "give_back_unheard", [Delete Steps, Send Results] =
+        "WITH
+         -- claimed by the worker, and unknown to it; a scan, but only after a claim whose answer was not heard
+         unheard AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
+                         SELECT ctid FROM tasker.ready WHERE worker = $1 AND id <> ALL ($2) LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *),
+         history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
+                     SELECT task_uuid, step_no, attempt, 7, worker, enqueued_at, claimed_at, clock_timestamp(),
+                            json_build_object('error_type', 'claim_unheard', 'retryable', true,
+                                              'message', 'the worker never heard that it had claimed the step') FROM unheard
+                     ON CONFLICT DO NOTHING),
+         sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
+                  SELECT shard, 7, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled, traced FROM unheard),
+         woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM unheard))
+         -- what nobody reads is not run: this reads the notification
+         SELECT count(*), (SELECT correlation_id FROM unheard LIMIT 1), (SELECT sampled FROM unheard LIMIT 1)
+           FROM unheard JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     LIVE, "list_served" =
         "SELECT DISTINCT namespaces, callables FROM tasker.workers WHERE stopped_at IS NULL AND lease_until > now()";
 }
@@ -127,6 +143,20 @@ pub async fn rescue(pool: &Pool, workers: &[Uuid], most: i64) -> Result<i64> {
     messaging::deleted(Queue::Steps, steps, recent);
     messaging::sent(Queue::Results, steps, recent);
     Ok(rescued)
+}
+
+/// Hands back up to `most` steps that `worker` claimed without knowing, and returns how many: all whose messages are
+/// not among those that it `knows`.
+pub async fn give_back_unheard(pool: &Pool, worker: Uuid, knows: &[i64], most: i64) -> Result<i64> {
+    let query = sqlx::query_as(GIVE_BACK.sql)
+        .bind(worker)
+        .bind(knows)
+        .bind(most);
+    let (steps, id, sampled): (i64, _, _) = GIVE_BACK.run(query.fetch_one(pool)).await?;
+    let (given_back, recent) = (steps.unsigned_abs(), recent(id, sampled));
+    messaging::deleted(Queue::Steps, given_back, recent);
+    messaging::sent(Queue::Results, given_back, recent);
+    Ok(steps)
 }
 
 /// What live workers serve: (namespaces, callables) of each kind of worker; no namespaces means all.

@@ -23,6 +23,7 @@ use crate::Limits;
 use crate::circuits::Circuits;
 use crate::completions::Arrivals;
 use crate::heartbeat::Heartbeat;
+use crate::held::{Held, Unheard};
 use crate::measure;
 use crate::result_sender::{self, Results};
 use crate::running::Running;
@@ -125,11 +126,13 @@ impl Assembled {
             result_sender::channel(config.channels.results, connection, pgmq.clone());
         let circuits = Circuits::new(pool.clone(), (&config.worker.circuits).into());
         let callables = worker.registry.callables();
+        let held = Held::default();
         let executor = Arc::new(Executor {
             registry: worker.registry,
             blueprints: Blueprints::new(pool.clone(), &worker.loaded.environment),
             pool: pool.clone(),
             running: running.clone(),
+            held: held.clone(),
             circuits: circuits.clone(),
             results: results.clone(),
             schemas: Schemas::new(),
@@ -146,6 +149,8 @@ impl Assembled {
             running: running.clone(),
             executor,
             circuits,
+            held,
+            unheard: Unheard::default(),
             wakes: wakes.clone(),
             patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
             progress: Arc::clone(&progress),

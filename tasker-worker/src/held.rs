@@ -1,0 +1,108 @@
+//! The messages that this worker knows to be its own, from the claim until their results are in. What the database
+//! says is claimed by it and it does not know of came with an answer that was never heard: such steps would wait
+//! for as long as the worker lives, so they are handed back.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long after a claim without an answer it may still be committed.
+const MAY_COMMIT: Duration = Duration::from_secs(30);
+/// How often is looked meanwhile.
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// The set of messages. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held(Arc<Mutex<HashSet<i64>>>);
+
+/// A message in the set; it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    set: Held,
+    id: i64,
+}
+
+impl Held {
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a message.
+    pub(crate) fn hold(&self, id: i64) -> Hold {
+        self.ids().insert(id);
+        Hold {
+            set: self.clone(),
+            id,
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<i64> {
+        self.ids().iter().copied().collect()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.set.ids().remove(&self.id);
+    }
+}
+
+/// When to look for steps that were claimed unheard. Pure: the caller brings the time.
+#[derive(Debug, Default)]
+pub(crate) struct Unheard {
+    until: Option<Instant>,
+    next: Option<Instant>,
+}
+
+impl Unheard {
+    /// A claim got no answer.
+    pub(crate) fn missed(&mut self, now: Instant) {
+        self.until = Some(now + MAY_COMMIT);
+        self.next = Some(now);
+    }
+
+    /// Whether to look now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|at| now >= at)
+    }
+
+    /// It was looked.
+    pub(crate) fn looked(&mut self, now: Instant) {
+        let goes_on = self.until.is_some_and(|until| now < until);
+        self.next = goes_on.then(|| now + INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_held_until_its_hold_is_dropped() {
+        let held = Held::default();
+        let (first, second) = (held.hold(1), held.hold(2));
+        drop(first);
+        assert_eq!(held.all(), [2]);
+        drop(second);
+        assert!(held.all().is_empty());
+    }
+
+    #[test]
+    fn after_a_claim_without_an_answer_is_looked_for_as_long_as_it_may_commit() {
+        let start = Instant::now();
+        let mut unheard = Unheard::default();
+        assert!(!unheard.is_due(start));
+        unheard.missed(start);
+        let mut looks = 0;
+        for second in 0..120 {
+            let now = start + Duration::from_secs(second);
+            if unheard.is_due(now) {
+                unheard.looked(now);
+                looks += 1;
+            }
+        }
+        assert_eq!(looks, 11);
+        assert!(!unheard.is_due(start + Duration::from_secs(120)));
+    }
+}
