@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const MOST: i64 = 500;
 /// For how long a worker that stopped is still looked after: longer than any claim takes to commit.
 const RECENT_MS: i64 = 15_000;
+/// The same until a pass has gone well: whoever had this duty before may have died in the middle of it, and
+/// workers may have stopped while nobody had it.
+const EVER_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
 
 /// The rescuer.
 #[derive(Debug)]
@@ -28,13 +31,18 @@ pub struct Rescue {
 impl Rescue {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        let mut since_ms = EVER_MS;
         while !stop.is_cancelled() {
-            let duty = self.shards.borrow().contains(&0);
-            if duty
-                && self.breaker.admit().is_ok()
-                && let Err(error) = db::tell(&self.breaker, self.pass().await)
-            {
-                tracing::warn!(%error, "rescuing steps failed; trying again");
+            if !self.shards.borrow().contains(&0) {
+                since_ms = EVER_MS;
+            } else if self.breaker.admit().is_ok() {
+                since_ms = match db::tell(&self.breaker, self.pass(since_ms).await) {
+                    Ok(()) => RECENT_MS,
+                    Err(error) => {
+                        tracing::warn!(%error, "rescuing steps failed; trying again");
+                        EVER_MS
+                    }
+                };
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -43,8 +51,9 @@ impl Rescue {
         }
     }
 
-    async fn pass(&self) -> db::Result<()> {
-        let stopped = workers::expire(&self.pool, RECENT_MS).await?;
+    /// Takes back what workers had that stopped within the last `since_ms`.
+    async fn pass(&self, since_ms: i64) -> db::Result<()> {
+        let stopped = workers::expire(&self.pool, since_ms).await?;
         if stopped.is_empty() {
             return Ok(());
         }
