@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tasker_shared::config::WorkerCircuits;
-use tasker_shared::db::circuits::{self, Probe, Wait};
+use tasker_shared::db::circuits::{self, Passed, Probe, Wait};
 use tasker_shared::db::lanes::Lane;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::name::Name;
@@ -244,12 +244,16 @@ impl Circuits {
             Verdict::Nothing => circuits::give_probe_back(pool, name, *probe).await,
             Verdict::Answered => {
                 let threshold = rules.success_threshold;
-                if circuits::pass_probe(pool, name, *probe, threshold).await? {
-                    self.targets().remove(&target);
-                    tracing::info!(circuit = name, "circuit closed; its steps run again");
-                } else {
-                    self.park(target, Instant::now());
-                    tracing::info!(circuit = name, "a probe was answered; another one follows");
+                match circuits::pass_probe(pool, name, *probe, threshold).await? {
+                    Passed::Closed => {
+                        self.targets().remove(&target);
+                        tracing::info!(circuit = name, "circuit closed; its steps run again");
+                    }
+                    Passed::Open => {
+                        self.park(target, Instant::now());
+                        tracing::info!(circuit = name, "a probe was answered; another one follows");
+                    }
+                    Passed::Late => {}
                 }
                 Ok(())
             }
@@ -259,9 +263,16 @@ impl Circuits {
                     longest: rules.longest_wait,
                     asked: asked.unwrap_or_default().min(LONGEST_ASKED),
                 };
-                let until = circuits::fail_probe(pool, name, *probe, reason, wait).await?;
-                if let Some(until) = until {
-                    tracing::info!(circuit = name, reason, retry_at = %until, "a probe failed; the circuit stays open");
+                let left = circuits::fail_probe(pool, name, *probe, reason, wait).await?;
+                if let Some(left) = left {
+                    self.park(target, Instant::now() + left);
+                    let retry_after_ms = left.as_millis();
+                    tracing::info!(
+                        circuit = name,
+                        reason,
+                        retry_after_ms,
+                        "a probe failed; the circuit stays open"
+                    );
                 }
                 Ok(())
             }

@@ -187,11 +187,6 @@ async fn a_worker_that_dies_with_the_probe_does_not_keep_the_others_from_sending
     })
     .await;
     stack.worker().kill_9().await;
-    // As if its lease were over: a probe's is as long as its handler may take.
-    sqlx::query("UPDATE tasker.circuits SET probe_until = now() WHERE probe IS NOT NULL")
-        .execute(stack.sql())
-        .await
-        .unwrap();
     bank.recover();
     stack.add_worker(&[]).await;
     let ended = stack.wait_all_final(&tasks, PATIENCE).await;

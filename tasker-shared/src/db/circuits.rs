@@ -1,5 +1,5 @@
 //! Circuits of the outside things that steps talk to, shared by all workers. A row is there while a circuit
-//! is not closed; workers write only at a change.
+//! is not closed; workers write only at a change. A probe is out while its lease runs and the worker that has it lives.
 
 use std::time::Duration;
 
@@ -42,12 +42,17 @@ statements! {
                          VALUES ($1, $2, now(), now() + $3 * interval '1 ms') ON CONFLICT DO NOTHING RETURNING 1)
          SELECT pg_notify('tasker_lanes', '') IS NOT NULL FROM opened";
     LIST, "list_circuits" =
-        "SELECT target, reason, opened_at, retry_at, failures, coalesce(probe_until > now(), false) AS probing
-           FROM tasker.circuits ORDER BY opened_at, target LIMIT $1";
+        "SELECT c.target, c.reason, c.opened_at, c.retry_at, c.failures,
+                coalesce(c.probe_until > now(), false)
+                AND EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.probe AND w.stopped_at IS NULL AND w.lease_until > now()) AS probing
+           FROM tasker.circuits c ORDER BY c.opened_at, c.target LIMIT $1";
     BEGIN, "begin_probe" =
-        // no probe is lent where there is nothing to send
-        "UPDATE tasker.circuits SET probe = $2, probe_no = probe_no + 1, probe_until = now() + $3 * interval '1 ms'
-          WHERE target = $1 AND retry_at <= now() AND (probe_until IS NULL OR probe_until <= now())
+        "UPDATE tasker.circuits c SET probe = $2, probe_no = probe_no + 1, probe_until = now() + $3 * interval '1 ms'
+          WHERE target = $1 AND retry_at <= now()
+            AND (probe_until IS NULL OR probe_until <= now()
+                 -- whose worker is gone will not bring it back
+                 OR NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.probe AND w.stopped_at IS NULL AND w.lease_until > now()))
+            -- no probe is lent where there is nothing to send
             AND EXISTS (SELECT 1 FROM unnest($4::int4[]) AS l(lane), LATERAL (SELECT 1 FROM tasker.ready r WHERE r.lane = l.lane AND r.worker IS NULL LIMIT 1) waiting)
          RETURNING probe_no";
     EXTEND, "extend_probe" =
@@ -57,14 +62,15 @@ statements! {
     FAILED, "fail_probe" =
         "UPDATE tasker.circuits SET probe = NULL, probe_until = NULL, successes = 0, failures = failures + 1, reason = $4,
                 retry_at = now() + greatest(least($5 * (2 ^ least(failures + 1, 30)), $6), $7) * interval '1 ms'
-          WHERE target = $1 AND probe = $2 AND probe_no = $3 RETURNING retry_at";
+          WHERE target = $1 AND probe = $2 AND probe_no = $3
+         RETURNING (extract(epoch FROM retry_at - now()) * 1000)::int8";
     SUCCEEDED, "pass_probe" =
         "WITH closed AS (DELETE FROM tasker.circuits WHERE target = $1 AND probe = $2 AND probe_no = $3 AND successes + 1 >= $4 RETURNING 1),
               passed AS (UPDATE tasker.circuits SET probe = NULL, probe_until = NULL, successes = successes + 1, retry_at = now()
                           WHERE target = $1 AND probe = $2 AND probe_no = $3 AND successes + 1 < $4 RETURNING 1),
               told AS (SELECT pg_notify('tasker_lanes', '') FROM closed UNION ALL SELECT pg_notify('tasker_lanes', '') FROM passed)
          -- what nobody reads is not run: this reads the notification
-         SELECT EXISTS (SELECT 1 FROM closed) AND (SELECT count(*) FROM told) >= 0";
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM told) THEN EXISTS (SELECT 1 FROM closed) END";
     CLOSE, "close_circuit" =
         "WITH closed AS (DELETE FROM tasker.circuits WHERE target = $1 RETURNING 1)
          SELECT pg_notify('tasker_lanes', '') IS NOT NULL FROM closed";
@@ -136,15 +142,15 @@ pub struct Wait {
     pub asked: Duration,
 }
 
-/// A probe failed: says until when none goes out; `None` where the probe had been lent to another meanwhile.
+/// A probe failed: says for how long none goes out; `None` where it was not out any more.
 pub async fn fail_probe(
     pool: &Pool,
     target: &str,
     probe: Probe,
     reason: &str,
     wait: Wait,
-) -> Result<Option<DateTime<Utc>>> {
-    let query = sqlx::query_scalar(FAILED.sql)
+) -> Result<Option<Duration>> {
+    let query = sqlx::query_scalar::<_, i64>(FAILED.sql)
         .bind(target)
         .bind(probe.worker)
         .bind(probe.number)
@@ -152,17 +158,33 @@ pub async fn fail_probe(
         .bind(milliseconds(wait.first))
         .bind(milliseconds(wait.longest))
         .bind(milliseconds(wait.asked));
-    FAILED.run(query.fetch_optional(pool)).await
+    let left = FAILED.run(query.fetch_optional(pool)).await?;
+    Ok(left.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
 }
 
-/// A probe succeeded: with `threshold` in a row the circuit is closed, and `true` returned.
-pub async fn pass_probe(pool: &Pool, target: &str, probe: Probe, threshold: i32) -> Result<bool> {
-    let query = sqlx::query_scalar(SUCCEEDED.sql)
+/// What an answer to a probe led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    Closed,
+    /// Another one is to follow.
+    Open,
+    /// Nothing: it was not out any more.
+    Late,
+}
+
+/// A probe succeeded: with `threshold` in a row the circuit is closed.
+pub async fn pass_probe(pool: &Pool, target: &str, probe: Probe, threshold: i32) -> Result<Passed> {
+    let query = sqlx::query_scalar::<_, Option<bool>>(SUCCEEDED.sql)
         .bind(target)
         .bind(probe.worker)
         .bind(probe.number)
         .bind(threshold);
-    SUCCEEDED.run(query.fetch_one(pool)).await
+    let closed = SUCCEEDED.run(query.fetch_one(pool)).await?;
+    Ok(match closed {
+        Some(true) => Passed::Closed,
+        Some(false) => Passed::Open,
+        None => Passed::Late,
+    })
 }
 
 /// Closes a circuit by hand; `false` where it was closed.

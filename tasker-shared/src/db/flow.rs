@@ -4,6 +4,7 @@
 mod applying;
 mod budget;
 mod cases;
+mod circuits;
 mod dead;
 mod differential;
 mod facts;

@@ -45,8 +45,11 @@ statements! {
     LIST, "list_lanes" =
         "SELECT l.lane, l.namespace, l.callable, l.priority, l.target,
                 CASE WHEN c.target IS NOT NULL
-                     THEN greatest(ceil(extract(epoch FROM greatest(c.retry_at, c.probe_until) - clock_timestamp()) * 1000), 0)::int8 END AS parked_ms
+                     THEN greatest(ceil(extract(epoch FROM greatest(c.retry_at, CASE WHEN w.worker IS NOT NULL THEN c.probe_until END)
+                                                           - clock_timestamp()) * 1000), 0)::int8 END AS parked_ms
            FROM tasker.lanes l LEFT JOIN tasker.circuits c ON c.target = l.target
+           -- a probe keeps others out only while the worker that has it lives
+           LEFT JOIN tasker.workers w ON w.worker = c.probe AND w.stopped_at IS NULL AND w.lease_until > now()
           WHERE l.callable = ANY ($1) AND (cardinality($2::text[]) = 0 OR l.namespace = ANY ($2))
           ORDER BY l.priority DESC, l.lane";
 }
