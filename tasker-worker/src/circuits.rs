@@ -2,20 +2,32 @@
 //! every worker, and one step at a time goes out to see whether it answers again. What is counted is counted in
 //! memory; the database is written only at a change, so that a healthy target costs nothing.
 
-use std::collections::HashMap;
+mod known;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tasker_shared::config::WorkerCircuits;
+use tasker_shared::db;
 use tasker_shared::db::circuits::{self, Passed, Probe, Wait};
+use tasker_shared::db::claim::{Claimed, Take};
 use tasker_shared::db::lanes::Lane;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::name::Name;
+
+pub(crate) use known::Asked;
+use known::Known;
 
 /// How long a probe is lent before its handler begins; then for as long as the handler may take, and this.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// The longest wait a target may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
+/// How long is waited before what came of a probe is told the database again; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// And never longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When a circuit opens and closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +40,8 @@ pub(crate) struct Rules {
     /// Before the first probe; doubled after each that fails.
     pub(crate) wait: Duration,
     pub(crate) longest_wait: Duration,
+    /// Failed probes of one step that cost it no attempt.
+    pub(crate) free_probes: u32,
 }
 
 impl From<&WorkerCircuits> for Rules {
@@ -39,6 +53,7 @@ impl From<&WorkerCircuits> for Rules {
             success_threshold: i32::try_from(config.success_threshold).unwrap_or(i32::MAX),
             wait: seconds(config.timeout_seconds),
             longest_wait: seconds(config.max_timeout_seconds.max(config.timeout_seconds)),
+            free_probes: config.free_probes,
         }
     }
 }
@@ -63,6 +78,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Probing {
     pub(crate) target: Name,
     pub(crate) probe: Probe,
+    /// It is lent for so long; what came of it is worth nothing after that.
+    until: Instant,
 }
 
 /// What this worker knows of the targets it serves. Clones share it.
@@ -73,32 +90,7 @@ pub(crate) struct Circuits(Arc<Shared>);
 struct Shared {
     pool: Pool,
     rules: Rules,
-    targets: Mutex<HashMap<Name, Target>>,
-}
-
-/// A target of which there is something to remember.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Target {
-    /// Attempts in a row that found it in trouble.
-    failures: u32,
-    /// While its circuit is open: when a probe may be asked for.
-    probe_at: Option<Instant>,
-}
-
-impl Target {
-    fn is_open(&self) -> bool {
-        self.probe_at.is_some()
-    }
-
-    /// Takes note of a verdict; `true` where the circuit is to be opened for it.
-    fn hear(&mut self, verdict: &Verdict, threshold: u32) -> bool {
-        match verdict {
-            Verdict::Answered => self.failures = 0,
-            Verdict::Troubled { .. } => self.failures = self.failures.saturating_add(1),
-            Verdict::Nothing => {}
-        }
-        self.failures >= threshold && !self.is_open()
-    }
+    known: Mutex<Known>,
 }
 
 impl Circuits {
@@ -106,55 +98,46 @@ impl Circuits {
         Circuits(Arc::new(Shared {
             pool,
             rules,
-            targets: Mutex::default(),
+            known: Mutex::default(),
         }))
     }
 
-    fn targets(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Target>> {
-        let targets = self.0.targets.lock();
-        targets.unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the target's lanes are parked.
     pub(crate) fn is_open(&self, target: Name) -> bool {
-        self.0.rules.enabled && self.targets().get(&target).is_some_and(Target::is_open)
+        self.0.rules.enabled && self.known().is_open(target)
     }
 
     /// Whether anything is parked.
     pub(crate) fn any_open(&self) -> bool {
-        self.targets().values().any(Target::is_open)
+        self.known().any_open()
     }
 
-    /// Takes over which circuits are open, as the database has it.
-    pub(crate) fn listed(&self, lanes: &[Lane], now: Instant) {
-        let mut targets = self.targets();
-        for lane in lanes.iter().filter(|lane| !lane.target.is_empty()) {
-            let name = Name::of(&lane.target);
-            let probe_at = lane
-                .parked_ms
-                .map(|ms| now + Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-            match (targets.get_mut(&name), probe_at) {
-                (Some(target), None) if target.is_open() => {
-                    targets.remove(&name);
-                }
-                (Some(target), Some(_)) => target.probe_at = probe_at,
-                (None, Some(_)) => {
-                    let failures = 0;
-                    targets.insert(name, Target { failures, probe_at });
-                }
-                (_, None) => {}
-            }
-        }
+    /// How long to wait for the next probe that may be asked for, and no longer than `patience`.
+    pub(crate) fn patience(&self, patience: Duration, now: Instant) -> Duration {
+        let next = self.known().next_probe().filter(|_| self.0.rules.enabled);
+        let left = next.map(|at| at.saturating_duration_since(now).max(PAUSE));
+        left.map_or(patience, |left| patience.min(left))
+    }
+
+    /// To be called before the lanes are listed that are given to [`Circuits::listed`].
+    pub(crate) fn ask(&self) -> Asked {
+        self.known().ask()
+    }
+
+    /// Takes over which circuits are open, as the database has it. `false` where it had to be left, since this
+    /// worker changed some in the meantime: then list them again.
+    pub(crate) fn listed(&self, lanes: &[Lane], asked: Asked, now: Instant) -> bool {
+        self.known().listed(lanes, asked, now)
     }
 
     /// A parked target that a probe may be asked for now, among these.
-    pub(crate) fn due(&self, mut among: impl Iterator<Item = Name>, now: Instant) -> Option<Name> {
-        let targets = self.targets();
-        let is_due = |name: &Name| {
-            let probe_at = targets.get(name).and_then(|target| target.probe_at);
-            probe_at.is_some_and(|at| at <= now)
-        };
-        among.find(is_due).filter(|_| self.0.rules.enabled)
+    pub(crate) fn due(&self, among: impl Iterator<Item = Name>, now: Instant) -> Option<Name> {
+        let due = self.known().due(among, now);
+        due.filter(|_| self.0.rules.enabled)
     }
 
     /// Asks for the probe of a target of which `lanes` may have work, for the worker with this id. Where it is
@@ -165,66 +148,71 @@ impl Circuits {
         worker: uuid::Uuid,
         lanes: &[i32],
         again: Instant,
-    ) -> tasker_shared::db::Result<Option<Probing>> {
-        if let Some(known) = self.targets().get_mut(&target) {
-            known.probe_at = known.probe_at.map(|_| again);
-        }
-        let pool = &self.0.pool;
+    ) -> db::Result<Option<Probing>> {
+        self.known().ask_again(target, again);
+        let (pool, until) = (&self.0.pool, Instant::now() + LEASE);
         let probe = circuits::begin_probe(pool, target.as_str(), worker, LEASE, lanes).await?;
-        Ok(probe.map(|probe| Probing { target, probe }))
+        Ok(probe.map(|probe| Probing {
+            target,
+            probe,
+            until,
+        }))
+    }
+
+    /// The order in which the step of a probe is looked for.
+    pub(crate) fn in_turn(&self, takes: Vec<Take>) -> Vec<Take> {
+        self.known().in_turn(takes)
+    }
+
+    /// A probe goes out with a step of this lane.
+    pub(crate) fn had_its_turn(&self, lane: i32) {
+        self.known().had_its_turn(lane);
     }
 
     /// Keeps a probe for a handler that may take `timeout`.
-    pub(crate) async fn extend(&self, probing: &Probing, timeout: Duration) {
+    pub(crate) async fn extend(&self, probing: Probing, timeout: Duration) -> Probing {
         let (target, lease) = (probing.target.as_str(), timeout + LEASE);
-        if let Err(error) = circuits::extend_probe(&self.0.pool, target, probing.probe, lease).await
-        {
-            tracing::warn!(circuit = target, %error, "keeping a probe failed; another worker may send one too");
+        let until = Instant::now() + lease;
+        match circuits::extend_probe(&self.0.pool, target, probing.probe, lease).await {
+            Ok(()) => Probing { until, ..probing },
+            Err(error) => {
+                tracing::warn!(circuit = target, %error, "keeping a probe failed; another worker may send one too");
+                probing
+            }
         }
     }
 
-    /// Takes note of what an attempt said of its target, and changes the circuit where that is due.
-    pub(crate) async fn settle(&self, target: Name, probing: Option<&Probing>, verdict: &Verdict) {
-        if !self.0.rules.enabled {
+    /// Whether a probe that failed costs its step no attempt. A step that has failed so often where others may have
+    /// been answered may be the trouble itself, and comes to its end like any other.
+    pub(crate) fn spares(&self, step: &Claimed) -> bool {
+        // What cost it nothing until now were probes, but for a few.
+        let free = (step.attempt - 1).saturating_sub(step.tries);
+        u32::try_from(free).unwrap_or(0) < self.0.rules.free_probes
+    }
+
+    /// Takes note of what an attempt said of its target, and opens the circuit where that is due.
+    pub(crate) async fn hear(&self, target: Name, verdict: &Verdict) {
+        let rules = &self.0.rules;
+        if !rules.enabled || !self.known().hear(target, verdict, rules.failure_threshold) {
             return;
         }
-        let done = match probing {
-            Some(probing) => self.settle_probe(target, probing, verdict).await,
-            None => self.count(target, verdict).await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(circuit = target.as_str(), %error, "changing a circuit failed; the next attempt does");
+        if let Verdict::Troubled { reason, asked } = verdict
+            && let Err(error) = self.open(target, reason, *asked).await
+        {
+            tracing::warn!(circuit = target.as_str(), %error, "opening a circuit failed; the next attempt does");
         }
     }
 
-    async fn count(&self, target: Name, verdict: &Verdict) -> tasker_shared::db::Result<()> {
+    async fn open(&self, target: Name, reason: &str, asked: Option<Duration>) -> db::Result<()> {
         let rules = &self.0.rules;
-        let opens = {
-            let mut targets = self.targets();
-            match targets.get_mut(&target) {
-                Some(known) => known.hear(verdict, rules.failure_threshold),
-                None if matches!(verdict, Verdict::Troubled { .. }) => targets
-                    .entry(target)
-                    .or_default()
-                    .hear(verdict, rules.failure_threshold),
-                None => false,
-            }
-        };
-        let Verdict::Troubled { reason, asked } = verdict else {
-            return Ok(());
-        };
-        if !opens {
-            return Ok(());
-        }
         let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
         let wait = rules.wait.max(asked);
         let opened = circuits::open(&self.0.pool, target.as_str(), reason, wait).await?;
-        self.park(target, Instant::now() + wait);
+        self.known().park(target, Instant::now() + wait);
         if opened {
-            let failures = rules.failure_threshold;
             tracing::warn!(
                 circuit = target.as_str(),
-                failures,
+                failures = rules.failure_threshold,
                 reason,
                 retry_after_ms = wait.as_millis(),
                 "circuit opened; the lanes of its steps are parked"
@@ -233,24 +221,51 @@ impl Circuits {
         Ok(())
     }
 
-    async fn settle_probe(
-        &self,
-        target: Name,
-        Probing { probe, .. }: &Probing,
-        verdict: &Verdict,
-    ) -> tasker_shared::db::Result<()> {
-        let (pool, rules, name) = (&self.0.pool, &self.0.rules, target.as_str());
+    /// Changes the circuit by what came of a probe. Where the database does not take it, it is told again for as
+    /// long as the probe is out: nobody else may send one meanwhile.
+    pub(crate) async fn settle(&self, probing: Probing, verdict: Verdict) {
+        let Err(error) = self.try_settle(&probing, &verdict).await else {
+            return;
+        };
+        let circuit = probing.target.as_str();
+        tracing::warn!(circuit, %error, "telling what came of a probe failed; trying again");
+        let circuits = self.clone();
+        tokio::spawn(async move { circuits.settle_later(probing, &verdict).await });
+    }
+
+    async fn settle_later(&self, probing: Probing, verdict: &Verdict) {
+        let (circuit, mut pause) = (probing.target.as_str(), PAUSE);
+        while Instant::now() + pause < probing.until {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.try_settle(&probing, verdict).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(circuit, %error, "telling what came of a probe failed")
+                }
+            }
+        }
+        tracing::warn!(
+            circuit,
+            "what came of a probe could not be told; another one may go out"
+        );
+    }
+
+    /// Told twice it changes nothing the second time.
+    async fn try_settle(&self, probing: &Probing, verdict: &Verdict) -> db::Result<()> {
+        let (pool, rules) = (&self.0.pool, &self.0.rules);
+        let (target, probe) = (probing.target, probing.probe);
+        let name = target.as_str();
         match verdict {
-            Verdict::Nothing => circuits::give_probe_back(pool, name, *probe).await,
+            Verdict::Nothing => circuits::give_probe_back(pool, name, probe).await,
             Verdict::Answered => {
-                let threshold = rules.success_threshold;
-                match circuits::pass_probe(pool, name, *probe, threshold).await? {
+                match circuits::pass_probe(pool, name, probe, rules.success_threshold).await? {
                     Passed::Closed => {
-                        self.targets().remove(&target);
+                        self.known().close(target);
                         tracing::info!(circuit = name, "circuit closed; its steps run again");
                     }
                     Passed::Open => {
-                        self.park(target, Instant::now());
+                        self.known().park(target, Instant::now());
                         tracing::info!(circuit = name, "a probe was answered; another one follows");
                     }
                     Passed::Late => {}
@@ -263,9 +278,9 @@ impl Circuits {
                     longest: rules.longest_wait,
                     asked: asked.unwrap_or_default().min(LONGEST_ASKED),
                 };
-                let left = circuits::fail_probe(pool, name, *probe, reason, wait).await?;
+                let left = circuits::fail_probe(pool, name, probe, reason, wait).await?;
                 if let Some(left) = left {
-                    self.park(target, Instant::now() + left);
+                    self.known().park(target, Instant::now() + left);
                     let retry_after_ms = left.as_millis();
                     tracing::info!(
                         circuit = name,
@@ -277,47 +292,5 @@ impl Circuits {
                 Ok(())
             }
         }
-    }
-
-    fn park(&self, target: Name, probe_at: Instant) {
-        self.targets().entry(target).or_default().probe_at = Some(probe_at);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn troubled() -> Verdict {
-        Verdict::Troubled {
-            reason: "no connection".to_owned(),
-            asked: None,
-        }
-    }
-
-    #[test]
-    fn failures_in_a_row_open_a_circuit_and_one_answer_begins_the_count_anew() {
-        let mut target = Target::default();
-        let told = [
-            (troubled(), false),
-            (troubled(), false),
-            (Verdict::Answered, false),
-            (troubled(), false),
-            (Verdict::Nothing, false),
-            (troubled(), false),
-            (troubled(), true),
-        ];
-        for (place, (verdict, opens)) in told.into_iter().enumerate() {
-            assert_eq!(target.hear(&verdict, 3), opens, "{place}: {verdict:?}");
-        }
-    }
-
-    #[test]
-    fn a_circuit_that_is_open_is_not_opened_again() {
-        let mut target = Target {
-            failures: 3,
-            probe_at: Some(Instant::now()),
-        };
-        assert!(!target.hear(&troubled(), 3));
     }
 }

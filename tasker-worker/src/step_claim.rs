@@ -95,6 +95,7 @@ impl Claim {
                 Ok(false) if !self.breaker.is_closed() => {}
                 Ok(false) => {
                     let patience = self.patience.wait(self.wakes.hears());
+                    let patience = self.circuits.patience(patience, Instant::now());
                     let woken = tokio::select! {
                         woken = self.wakes.wait(Topic::Steps, patience) => woken,
                         true = self.wakes.wait(Topic::Lanes, patience) => {
@@ -138,9 +139,11 @@ impl Claim {
             .looked_up
             .is_none_or(|at| now.duration_since(at) >= self.lanes_interval())
         {
+            let asked = self.circuits.ask();
             let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
-            self.circuits.listed(&lanes, now);
+            let heard = self.circuits.listed(&lanes, asked, now);
             self.lanes.replace(lanes, now);
+            self.lanes.looked_up = heard.then_some(now);
         }
         let worker = *self.worker.borrow();
         if self.unheard.is_due(now) {
@@ -209,7 +212,7 @@ impl Claim {
         if self.running.free() == 0 {
             return Ok(false);
         }
-        let takes = self.lanes.of_target(target, now);
+        let takes = self.circuits.in_turn(self.lanes.of_target(target, now));
         let lanes: Vec<i32> = takes.iter().map(|take| take.lane).collect();
         let begun = self
             .circuits
@@ -218,11 +221,9 @@ impl Claim {
             return Ok(false);
         };
         let claimed = self.claim(worker, &takes, 1).await;
-        if !matches!(&claimed, Ok(steps) if !steps.is_empty()) {
-            let circuits = &self.circuits;
-            circuits
-                .settle(target, Some(&probing), &Verdict::Nothing)
-                .await;
+        match claimed.as_deref() {
+            Ok([step, ..]) => self.circuits.had_its_turn(step.lane),
+            _ => self.circuits.settle(probing, Verdict::Nothing).await,
         }
         let claimed = claimed?;
         let any = !claimed.is_empty();

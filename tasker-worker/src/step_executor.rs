@@ -1,6 +1,10 @@
 //! Execution: a claimed step's handler is called with its inputs, held to its timeout, stopped when it is no
 //! longer wanted, and its end handed to the sender whatever it was.
 
+mod target;
+#[cfg(test)]
+mod tests;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -72,7 +76,6 @@ impl Executor {
         let steps: Vec<(Claimed, Slot, Hold)> = claimed
             .into_iter()
             .map(|step| {
-                metrics::step_executed(step.correlation());
                 let slot = self.running.enter(step.task_uuid);
                 let hold = self.held.hold(step.id);
                 (step, slot, hold)
@@ -106,16 +109,17 @@ impl Executor {
         probing: Option<Probing>,
     ) {
         let (started_at, start) = (self.clock.now(), SystemTime::now());
+        let task = step.correlation();
+        if let Some(target) = self.parked(&step, blueprint.as_deref(), probing.as_ref()) {
+            // It never began: that is no execution, and no failure.
+            let ended = self.ended(&step, target::parked(target), started_at);
+            return self.hand_in(worker, &step, ended, (slot, hold)).await;
+        }
+        metrics::step_executed(task);
         let end = match &blueprint {
             Some(blueprint) => self.guarded(&step, &slot, blueprint, probing).await,
-            None => End::Failure(
-                Outcome::Released,
-                StepError::retryable("the step's template could not be read")
-                    .with_type("database_error"),
-                ErrorType::DatabaseError,
-            ),
+            None => self.unread(probing).await,
         };
-        let task = step.correlation();
         let namespace = blueprint.as_ref().map_or(metrics::UNKNOWN, |b| b.namespace);
         if slot.why() == Some(Stop::LeaseLost) {
             metrics::step_failed(task, namespace, ErrorType::LeaseLost);
@@ -131,55 +135,40 @@ impl Executor {
             End::Success(_) => metrics::step_succeeded(task, namespace),
             End::Failure(_, _, error) => metrics::step_failed(task, namespace, *error),
         }
+        let ended = self.ended(&step, end, started_at);
+        count(&step, &ended);
+        self.hand_in(worker, &step, ended, (slot, hold)).await;
+    }
+
+    async fn hand_in(
+        &self,
+        worker: Uuid,
+        step: &Claimed,
+        ended: Ended,
+        (slot, hold): (Slot, Hold),
+    ) {
         let finished = Finished {
             worker,
-            ended: self.ended(&step, end, started_at),
-            task,
+            ended,
+            task: step.correlation(),
             at: std::time::Instant::now(),
             hold,
         };
-        count(&step, &finished.ended);
         self.results.send(finished).await;
         drop(slot);
     }
 
-    /// The attempt of a step whose target may be in trouble: then it is handed back, unless it is the one that
-    /// finds out, which costs it no try where the target still does not answer.
-    async fn guarded(
-        &self,
-        step: &Claimed,
-        slot: &Slot,
-        blueprint: &Arc<Blueprint>,
-        probing: Option<Probing>,
-    ) -> End {
-        let Some(target) = blueprint.target(step.step_no) else {
-            return self.attempt(step, slot, blueprint).await;
-        };
-        match &probing {
-            None if self.circuits.is_open(target) => {
-                let message = format!("the circuit of {target} is open");
-                let error = StepError::retryable(message).with_type("circuit_open");
-                return End::Failure(Outcome::Released, error, ErrorType::Cancelled);
-            }
-            None => {}
-            Some(probing) => {
-                let timeout = self.timeout(blueprint, step.step_no);
-                self.circuits.extend(probing, timeout).await;
-            }
+    /// The end of a step whose template could not be read.
+    async fn unread(&self, probing: Option<Probing>) -> End {
+        if let Some(probing) = probing {
+            self.circuits.settle(probing, Verdict::Nothing).await;
         }
-        let end = self.attempt(step, slot, blueprint).await;
-        let verdict = end.verdict();
-        self.circuits
-            .settle(target, probing.as_ref(), &verdict)
-            .await;
-        match end {
-            End::Failure(_, error, kind)
-                if probing.is_some() && matches!(verdict, Verdict::Troubled { .. }) =>
-            {
-                End::Failure(Outcome::Released, error, kind)
-            }
-            end => end,
-        }
+        let error = StepError::retryable("the step's template could not be read");
+        End::Failure(
+            Outcome::Released,
+            error.with_type("database_error"),
+            ErrorType::DatabaseError,
+        )
     }
 
     fn timeout(&self, blueprint: &Blueprint, step_no: i32) -> Duration {
@@ -309,29 +298,6 @@ impl Executor {
             result,
             error,
             retry_after_ms: retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-        }
-    }
-}
-
-impl End {
-    /// What it says of the target that the handler talks to.
-    fn verdict(&self) -> Verdict {
-        let End::Failure(outcome, error, kind) = self else {
-            return Verdict::Answered;
-        };
-        match (outcome, kind) {
-            (Outcome::Permanent, ErrorType::HandlerError | ErrorType::ResultInvalid) => {
-                match error.error_type() {
-                    "settings_error" => Verdict::Nothing,
-                    _ => Verdict::Answered,
-                }
-            }
-            (Outcome::Retryable, ErrorType::HandlerError)
-            | (Outcome::Timeout, ErrorType::Timeout) => Verdict::Troubled {
-                reason: error.message().to_owned(),
-                asked: error.after(),
-            },
-            _ => Verdict::Nothing,
         }
     }
 }

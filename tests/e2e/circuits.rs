@@ -234,6 +234,69 @@ steps:
 }
 
 #[tokio::test]
+async fn a_target_that_is_well_costs_no_statement() {
+    let named = |name: &str, handler: &str| {
+        format!(
+            "name: {name}
+namespace_name: circuits
+version: 1.0.0
+steps:
+  - {{ name: send, handler: {{ callable: {handler}, initialization: {{ circuit: post }} }}, retry: {{ max_attempts: 1 }} }}
+"
+        )
+    };
+    let (_, address) = Bank::start().await;
+    let mut setup = setup(2, address)
+        .configure("worker.circuits.timeout_seconds", 3_600)
+        .configure("worker.circuits.max_timeout_seconds", 3_600);
+    setup.templates = vec![named("well", "echo"), named("unwell", "fail")];
+    let stack = setup.start().await;
+    let of = |name: &str| json!({"name": name, "namespace": "circuits", "context": {}});
+    let tasks = stack.submit_all(&vec![of("well"); 1_000]).await;
+    let ended = stack.wait_all_final(&tasks, PATIENCE).await;
+    assert_eq!(ended.get("complete"), Some(&tasks.len()), "{ended:?}");
+    // Statistics come late, but not out of order by much: once this opening is counted, so is what was before it.
+    stack
+        .submit_all(&vec![of("unwell"); 2 * THRESHOLD - 1])
+        .await;
+    let written = "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE schemaname = 'tasker' AND relname = $1";
+    let written = until(PATIENCE, async || {
+        match stack.count(written, "circuits").await {
+            0 => Err("nothing was written".to_owned()),
+            n => Ok(n),
+        }
+    })
+    .await;
+    assert_eq!(written, 1, "the opening alone");
+}
+
+#[tokio::test]
+async fn a_step_that_is_the_trouble_itself_spends_its_attempts_after_some_probes() {
+    let template = "name: poison
+namespace_name: circuits
+version: 1.0.0
+steps:
+  - name: send
+    handler: { callable: fail, initialization: { kind: retryable, circuit: post } }
+    retry: { max_attempts: 4, backoff: none }
+";
+    let (_, address) = Bank::start().await;
+    let mut setup = setup(1, address).configure("worker.circuits.free_probes", 2);
+    setup.templates = vec![template.to_owned()];
+    let stack = setup.start().await;
+    let task = stack
+        .submit(json!({"name": "poison", "namespace": "circuits", "context": {}}))
+        .await;
+    let ended = stack.wait_all_final(&[task], PATIENCE).await;
+    assert_eq!(ended.get("error"), Some(&1), "{ended:?}");
+    let step = stack.steps(task).await["send"].clone();
+    let outcomes = stack.outcomes(&step).await;
+    let released = outcomes.iter().filter(|o| *o == "released").count();
+    assert!(released >= 2, "two probes cost nothing: {outcomes:?}");
+    assert_eq!(outcomes.len() - released, 4, "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn an_open_circuit_is_listed_and_can_be_closed_by_hand() {
     let (bank, address) = Bank::start().await;
     let stack = setup(1, address)

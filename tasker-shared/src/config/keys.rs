@@ -250,6 +250,8 @@ section! {
         timeout_seconds: u32 = 5, 1..=24 * 60 * 60;
         /// The longest of these waits.
         max_timeout_seconds: u32 = 60, 1..=24 * 60 * 60;
+        /// How often the same step may go out and fail without spending an attempt. After that it does, since it may be the trouble itself.
+        free_probes: u32 = 200, 0..=1_000_000;
     }
 }
 
