@@ -8,7 +8,7 @@ use tasker_shared::db;
 use tasker_shared::db::delayed;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::wake::{Patience, Topic, Wakes};
-use tasker_shared::resilience::breaker::Breaker;
+use tasker_shared::resilience::breaker::{Admitted, Breaker};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ impl Timer {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.breaker.admit() {
-                Ok(()) => self.guarded_pass().await,
+                Ok(call) => self.guarded_pass(call).await,
                 Err(open) => open.retry_after,
             };
             tokio::select! {
@@ -47,9 +47,9 @@ impl Timer {
         }
     }
 
-    async fn guarded_pass(&mut self) -> Duration {
+    async fn guarded_pass(&mut self, call: Admitted) -> Duration {
         if self.shards.borrow_and_update().is_empty() {
-            self.breaker.let_go();
+            self.breaker.let_go(call);
             return self.patience.longest(self.wakes.hears());
         }
         db::tell(&self.breaker, self.pass().await).unwrap_or_else(|error| {

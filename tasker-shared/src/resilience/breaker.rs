@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::circuit::Circuit;
-pub use super::circuit::Rules;
+pub use super::circuit::{Admitted, Rules};
 use crate::config::BreakerKeys;
 use crate::metrics::resilience::{self, BreakerState};
 use crate::name::Name;
@@ -55,6 +55,7 @@ pub struct BreakerView {
 #[derive(Debug)]
 pub struct Call {
     breaker: Breaker,
+    admitted: Admitted,
     told: bool,
 }
 
@@ -92,7 +93,7 @@ impl Breaker {
     ///
     /// # Errors
     /// The breaker is open, or half-open with a probe under way.
-    pub fn admit(&self) -> Result<(), Open> {
+    pub fn admit(&self) -> Result<Admitted, Open> {
         self.change(|circuit, now| circuit.admit(now))
             .map_err(|retry_after| Open {
                 breaker: self.0.name,
@@ -105,8 +106,9 @@ impl Breaker {
     /// # Errors
     /// As [`Breaker::admit`].
     pub fn call(&self) -> Result<Call, Open> {
-        self.admit().map(|()| Call {
+        self.admit().map(|admitted| Call {
             breaker: self.clone(),
+            admitted,
             told: false,
         })
     }
@@ -122,8 +124,8 @@ impl Breaker {
     }
 
     /// A call that was let through says nothing of what the breaker guards.
-    pub fn let_go(&self) {
-        self.change(|circuit, _| circuit.let_go());
+    pub fn let_go(&self, call: Admitted) {
+        self.change(|circuit, _| circuit.let_go(call));
     }
 
     /// Its state now.
@@ -193,7 +195,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.told {
-            self.breaker.let_go();
+            self.breaker.let_go(self.admitted);
         }
     }
 }

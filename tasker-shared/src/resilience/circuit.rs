@@ -29,6 +29,15 @@ pub(super) struct Circuit {
     phase: Phase,
     /// Failures since the last success.
     failures: u64,
+    /// Probes let through until now.
+    probes: u64,
+}
+
+/// What a call is to the circuit that let it through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Where it is a probe, its number.
+    probe: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +48,8 @@ enum Phase {
     },
     HalfOpen {
         successes: u32,
-        probing_since: Option<Instant>,
+        /// The probe under way, and since when.
+        probing: Option<(u64, Instant)>,
     },
 }
 
@@ -49,32 +59,35 @@ impl Circuit {
             rules,
             phase: Phase::Closed,
             failures: 0,
+            probes: 0,
         }
     }
 
     /// Lets a call through, or says when to ask again. Behind an open circuit one probe at a time is let through once
     /// its time is over.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(super) fn admit(&mut self, now: Instant) -> Result<Admitted, Duration> {
         let timeout = self.rules.timeout;
         let successes = match self.phase {
-            Phase::Closed => return Ok(()),
+            Phase::Closed => return Ok(Admitted { probe: None }),
             Phase::Open { since } => match left(since, timeout, now) {
                 Some(left) => return Err(left),
                 None => 0,
             },
-            Phase::HalfOpen {
-                successes,
-                probing_since,
-            } => match probing_since.and_then(|since| left(since, timeout, now)) {
-                Some(left) => return Err(left.min(PROBING)),
-                None => successes,
-            },
+            Phase::HalfOpen { successes, probing } => {
+                match probing.and_then(|(_, since)| left(since, timeout, now)) {
+                    Some(left) => return Err(left.min(PROBING)),
+                    None => successes,
+                }
+            }
         };
+        self.probes += 1;
         self.phase = Phase::HalfOpen {
             successes,
-            probing_since: Some(now),
+            probing: Some((self.probes, now)),
         };
-        Ok(())
+        Ok(Admitted {
+            probe: Some(self.probes),
+        })
     }
 
     /// A call succeeded. Behind an open circuit that counts as well, whoever let it through: it was reached.
@@ -88,7 +101,7 @@ impl Circuit {
         self.phase = match successes < self.rules.success_threshold {
             true => Phase::HalfOpen {
                 successes,
-                probing_since: None,
+                probing: None,
             },
             false => Phase::Closed,
         };
@@ -109,10 +122,13 @@ impl Circuit {
         }
     }
 
-    /// A call that was let through came to nothing that says anything: the next one may.
-    pub(super) fn let_go(&mut self) {
-        if let Phase::HalfOpen { probing_since, .. } = &mut self.phase {
-            *probing_since = None;
+    /// A call that was let through came to nothing that says anything: where it is the probe that is under way, the
+    /// next one may.
+    pub(super) fn let_go(&mut self, call: Admitted) {
+        if let Phase::HalfOpen { probing, .. } = &mut self.phase
+            && probing.map(|(number, _)| number) == call.probe
+        {
+            *probing = None;
         }
     }
 
@@ -149,9 +165,12 @@ mod tests {
         Admit(bool),
         Success,
         Failure,
+        /// The call that was let through last comes to nothing.
         LetGo,
+        /// One that was let through when all was well does.
+        LetGoOld,
     }
-    use Event::{Admit, Failure, LetGo, Success};
+    use Event::{Admit, Failure, LetGo, LetGoOld, Success};
 
     /// Three failures open, two successes close, two seconds lie between.
     fn circuit(enabled: bool) -> Circuit {
@@ -165,16 +184,20 @@ mod tests {
 
     fn run(name: &str, mut circuit: Circuit, events: &[(f64, Event, BreakerState)]) {
         let start = Instant::now();
+        let old = Admitted { probe: None };
+        let mut last = old;
         for (number, (at, event, expected)) in events.iter().enumerate() {
             let now = start + Duration::from_secs_f64(*at);
             match event {
                 Admit(admitted) => {
                     let answer = circuit.admit(now);
                     assert_eq!(answer.is_ok(), *admitted, "{name}, {number}: {answer:?}");
+                    last = answer.unwrap_or(last);
                 }
                 Success => circuit.succeeded(),
                 Failure => circuit.failed(now),
-                LetGo => circuit.let_go(),
+                LetGo => circuit.let_go(last),
+                LetGoOld => circuit.let_go(old),
             }
             assert_eq!(circuit.state(), *expected, "{name}, {number}");
         }
@@ -240,6 +263,17 @@ mod tests {
             ]),
         );
         run(
+            "what is no probe makes no room for another one",
+            circuit(true),
+            &after(&[
+                (2.0, Admit(true), HalfOpen),
+                (2.1, LetGoOld, HalfOpen),
+                (2.1, Admit(false), HalfOpen),
+                (2.2, LetGo, HalfOpen),
+                (2.2, Admit(true), HalfOpen),
+            ]),
+        );
+        run(
             "calls that nobody holds back are heard",
             circuit(true),
             &after(&[
@@ -260,7 +294,10 @@ mod tests {
         let mut circuit = circuit(false);
         let now = Instant::now();
         (0..100).for_each(|_| circuit.failed(now));
-        assert_eq!((circuit.state(), circuit.admit(now)), (Closed, Ok(())));
+        assert_eq!(
+            (circuit.state(), circuit.admit(now).is_ok()),
+            (Closed, true)
+        );
         assert_eq!(circuit.failures(), 100);
     }
 
@@ -270,7 +307,7 @@ mod tests {
         (0..3).for_each(|_| circuit.failed(now));
         let at = |ms| now + Duration::from_millis(ms);
         assert_eq!(circuit.admit(at(500)), Err(Duration::from_millis(1_500)));
-        assert_eq!(circuit.admit(at(2_000)), Ok(()));
+        assert!(circuit.admit(at(2_000)).is_ok());
         assert_eq!(circuit.admit(at(2_000)), Err(PROBING));
         assert_eq!(circuit.admit(at(3_990)), Err(Duration::from_millis(10)));
     }
