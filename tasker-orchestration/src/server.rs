@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::Breakers;
 use crate::lifecycle::registry::{ApplyError, Templates};
 use crate::web;
 
@@ -175,10 +176,12 @@ impl Server {
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let (doing, told) = watch::channel("it has just begun");
+        let breakers = Breakers::new(&self.loaded.config.circuit_breakers);
         let starting = web::Starting {
             loaded: self.loaded.clone(),
             clock: self.clock.clone(),
             doing: told,
+            breakers: breakers.clone(),
         };
         let serving = Serving::begin(self.listener, web::starting(starting));
         tracing::info!(address = %self.address, "listening");
@@ -200,6 +203,7 @@ impl Server {
                     self.gate,
                     blueprints,
                     templates,
+                    breakers,
                 );
                 work(assembled, serving, shutdown).await
             }

@@ -96,11 +96,11 @@ impl Assembled {
         gate: Gate,
         blueprints: Blueprints,
         templates: Templates,
+        breakers: Breakers,
     ) -> Assembled {
         let config = loaded.config.clone();
         let (server, address) = (identity.server, identity.address);
         let (clock, wakes) = (identity.clock.clone(), Wakes::default());
-        let breakers = Breakers::new(&config.circuit_breakers);
         let (vitals, answering) = (Vitals::default(), Arc::new(Answering::default()));
         let pool = targets.pool.clone();
         let pressure = Pressure::new(

@@ -9,14 +9,15 @@ use axum::{Json, Router};
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
 use tasker_shared::wire::{
-    ChannelStatus, DetailedHealthResponse, HealthCheck, HealthChecks, HealthInfo, HealthResponse,
-    ReadinessChecks, ReadinessResponse,
+    ChannelStatus, CircuitBreakerStatus, DetailedHealthResponse, HealthCheck, HealthChecks,
+    HealthInfo, HealthResponse, ReadinessChecks, ReadinessResponse,
 };
 use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::health::OperationalState;
 use super::layers;
+use crate::Breakers;
 
 /// A server that starts.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Starting {
     pub clock: Clock,
     /// What it is doing.
     pub doing: watch::Receiver<&'static str>,
+    /// Those that it will work with; nothing asks them yet.
+    pub breakers: Breakers,
 }
 
 /// What it answers.
@@ -80,7 +83,7 @@ async fn detailed(State(starting): State<Starting>) -> Json<DetailedHealthRespon
             channel_saturation: check(),
         },
         info: starting.info(),
-        circuit_breakers: Vec::new(),
+        circuit_breakers: CircuitBreakerStatus::all(&starting.breakers.all()),
         channels: ChannelStatus::all(),
     })
 }
@@ -136,8 +139,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_starts_lives_and_is_not_ready_and_everything_else_comes_later() {
         let (tell, doing) = watch::channel("waiting for the database");
+        let loaded = Config::load_from(&Inputs::default()).unwrap();
         let starting = Starting {
-            loaded: Config::load_from(&Inputs::default()).unwrap(),
+            breakers: Breakers::new(&loaded.config.circuit_breakers),
+            loaded,
             clock: Clock::default(),
             doing,
         };
@@ -153,6 +158,10 @@ mod tests {
         for path in ["/health", "/health/live", "/health/detailed"] {
             assert_eq!(ask(path).await.0, 200, "{path}");
         }
+        let (_, _, body) = ask("/health/detailed").await;
+        let breakers = body["circuit_breakers"].as_array().unwrap();
+        assert_eq!(breakers.len(), 3, "{body}");
+        assert!(breakers.iter().all(|b| b["state"] == "closed"), "{body}");
         tell.send_replace("migrating the database");
         let (status, _, body) = ask("/health/ready").await;
         assert_eq!((status, &body["status"]), (503, &"not_ready".into()));

@@ -9,9 +9,11 @@ use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
+use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::wire::{
-    ChannelStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks, WorkerDetailedHealth,
-    WorkerErrorResponse, WorkerReadiness, WorkerReadinessChecks, WorkerSystemInfo,
+    ChannelStatus, CircuitBreakerStatus, WorkerBasicHealth, WorkerCheck, WorkerDetailedChecks,
+    WorkerDetailedHealth, WorkerErrorResponse, WorkerReadiness, WorkerReadinessChecks,
+    WorkerSystemInfo,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -26,6 +28,8 @@ pub struct Starting {
     pub started_at: DateTime<Utc>,
     /// What it is doing.
     pub doing: watch::Receiver<&'static str>,
+    /// Those that it will work with.
+    pub breakers: Vec<Breaker>,
 }
 
 /// What it answers.
@@ -79,7 +83,7 @@ async fn detailed(State(starting): State<Starting>) -> Json<WorkerDetailedHealth
         },
         system_info: starting.info(),
         distributed_cache: None,
-        circuit_breakers: Vec::new(),
+        circuit_breakers: CircuitBreakerStatus::all(&starting.breakers),
         channels: ChannelStatus::all(),
     })
 }
@@ -149,11 +153,13 @@ mod tests {
     async fn a_worker_that_starts_lives_and_is_not_ready_and_everything_else_comes_later() {
         let clock = Clock::default();
         let (_tell, doing) = watch::channel("taking its lease");
+        let rules = Config::default().circuit_breakers.pgmq().into();
         let router = router(Starting {
             loaded: Config::load_from(&Inputs::default()).unwrap(),
             started_at: clock.now(),
             clock,
             doing,
+            breakers: vec![Breaker::new("pgmq", rules)],
         });
         for (path, expected, says) in [
             ("/health", 200, "healthy"),
@@ -169,6 +175,9 @@ mod tests {
             assert_eq!(parts.status.as_u16(), expected, "{path}");
             assert_eq!(body["status"].as_str().unwrap_or_default(), says, "{path}");
             assert!(body.to_string().contains("taking its lease"), "{body}");
+            if path == "/health/detailed" {
+                assert_eq!(body["circuit_breakers"][0]["state"], "closed");
+            }
         }
     }
 }

@@ -96,6 +96,11 @@ impl Lease {
             pgmq,
         }
     }
+
+    /// The worker's breakers.
+    pub(super) fn breakers(&self, worker: &Worker) -> Vec<Breaker> {
+        vec![self.pgmq.clone(), worker.completions.breaker()]
+    }
 }
 
 impl Assembled {

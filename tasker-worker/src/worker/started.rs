@@ -80,6 +80,7 @@ impl Started {
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let (doing, told) = watch::channel("it has just begun");
+        let mut lease = Lease::new(&self.worker, self.address, &self.targets, &self.clock);
         let serving = Serving::begin(
             self.listener,
             web::starting(web::Starting {
@@ -87,10 +88,10 @@ impl Started {
                 started_at: self.clock.now(),
                 clock: self.clock.clone(),
                 doing: told,
+                breakers: lease.breakers(&self.worker),
             }),
         );
         tracing::info!(address = %self.address, "listening");
-        let mut lease = Lease::new(&self.worker, self.address, &self.targets, &self.clock);
         let migrate = self.worker.migrate.then_some(&self.targets.direct);
         let prepared = tokio::select! {
             prepared = prepare(&self.targets, migrate, &mut lease, &doing) => prepared.map(|()| true),
