@@ -71,7 +71,8 @@ impl Pressure {
         }
         self.0.asked.store(true, Ordering::Relaxed);
         let usage = self.0.submissions.get().map(Watch::usage);
-        let judged = self.measures(|measures| measures.judge(limits, usage.as_ref()));
+        let judged =
+            self.measures(|measures| measures.judge(limits, usage.as_ref(), Instant::now()));
         match judged {
             Some((cause, wait)) => Err(busy(cause, wait)),
             None => Ok(()),
@@ -94,7 +95,7 @@ impl Pressure {
             f64::from(pool.size().saturating_sub(idle)) / f64::from(self.0.connections.max(1));
         let usage = self.0.submissions.get().map(Watch::usage);
         self.measures(|measures| {
-            measures.pool(now, share);
+            measures.pool(now, share, self.0.limits.pool_percent);
             if let Some(usage) = usage {
                 measures.submissions(now, &usage);
             }

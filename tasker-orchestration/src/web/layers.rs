@@ -24,6 +24,10 @@ use super::error::ApiError;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids of clients are replaced.
 const LONGEST_ID: usize = 128;
+/// What waits to be stored.
+const SUBMISSIONS: [&str; 2] = ["/v1/tasks", "/v1/tasks/batch"];
+/// When what waits for nothing but its turn is tried again.
+const BRIEFLY: Duration = Duration::from_secs(1);
 /// Browsers ask again after it.
 const PREFLIGHT_HOLDS: Duration = Duration::from_secs(600);
 
@@ -167,8 +171,12 @@ async fn bound_number(State(app): State<App>, request: Request, next: Next) -> R
             let message = format!(
                 "{most} requests are being served (server.max_concurrent_requests); try again"
             );
-            let busy = app.initializer.pressure().crowded();
-            ApiError::busy(message, busy.retry_after).into_response()
+            let submits = request.method() == Method::POST && SUBMISSIONS.contains(&path);
+            let retry_after = match submits {
+                true => app.initializer.pressure().crowded().retry_after,
+                false => BRIEFLY,
+            };
+            ApiError::busy(message, retry_after).into_response()
         }
     }
 }

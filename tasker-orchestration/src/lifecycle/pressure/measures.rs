@@ -38,11 +38,28 @@ impl Cause {
     }
 }
 
+/// How much of the pool is in use.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    /// When it was last looked at.
+    at: Instant,
+    /// The share in use, averaged.
+    average: f64,
+    /// Since when it has been over its line, where it is.
+    over_since: Option<Instant>,
+}
+
+impl Pool {
+    fn percent(self) -> u32 {
+        // Averages come near to a whole, and never there.
+        (100.0 * self.average).round() as u32
+    }
+}
+
 /// What is measured.
 #[derive(Debug, Default)]
 pub(super) struct Measures {
-    /// The share of the pool in use, averaged, and when it was last looked at.
-    pool: Option<(Instant, f64)>,
+    pool: Option<Pool>,
     /// What had been taken out of the channel of submissions, and when.
     taken: Option<(Instant, u64)>,
     /// Callers taken out of it in a second, while some waited; unknown before that.
@@ -52,17 +69,23 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    /// Such a share of the pool is in use now.
-    pub(super) fn pool(&mut self, now: Instant, share: f64) {
-        let average = match self.pool {
-            None => 0.0,
-            Some((at, average)) => {
-                let since = now.saturating_duration_since(at).as_secs_f64();
-                let kept = (-since / POOL_MEMORY.as_secs_f64()).exp();
-                average * kept + share * (1.0 - kept)
-            }
+    /// Such a share of the pool is in use now; so many percent are its line.
+    pub(super) fn pool(&mut self, now: Instant, share: f64, line: u32) {
+        let average = self.pool.map_or(0.0, |pool| {
+            let since = now.saturating_duration_since(pool.at).as_secs_f64();
+            let kept = (-since / POOL_MEMORY.as_secs_f64()).exp();
+            pool.average * kept + share * (1.0 - kept)
+        });
+        let before = self.pool.and_then(|pool| pool.over_since);
+        let mut pool = Pool {
+            at: now,
+            average,
+            over_since: None,
         };
-        self.pool = Some((now, average));
+        if pool.percent() >= line {
+            pool.over_since = before.or(Some(now));
+        }
+        self.pool = Some(pool);
     }
 
     /// The channel of submissions stands so now.
@@ -89,8 +112,8 @@ impl Measures {
     /// How long so many callers in the channel take; `None` where nothing moves.
     pub(super) fn drained_in(&self, callers: usize) -> Option<Duration> {
         match self.throughput {
-            None => Some(Duration::ZERO),
-            Some(rate) => seconds(callers as f64, rate),
+            Some(rate) if callers > 0 => seconds(callers as f64, rate),
+            _ => Some(Duration::ZERO),
         }
     }
 
@@ -99,6 +122,7 @@ impl Measures {
         &self,
         limits: &Backpressure,
         submissions: Option<&Usage>,
+        now: Instant,
     ) -> Option<(Cause, Option<Duration>)> {
         // One that is full refuses by itself, and counts it.
         if let Some(usage) = submissions
@@ -109,52 +133,68 @@ impl Measures {
             let cause = Cause::Submissions { used, capacity };
             return Some((cause, self.drained_in(used)));
         }
-        if let Some((_, average)) = self.pool {
-            // Averages come near to a whole, and never there.
-            let percent = (100.0 * average).round() as u32;
-            if percent >= limits.pool_percent {
-                return Some((Cause::Pool { percent }, Some(POOL_MEMORY)));
-            }
+        if let Some(pool) = self.pool
+            && let Some(since) = pool.over_since
+        {
+            let percent = pool.percent();
+            // Nothing says when it ends. What has lasted for a while lasts about as long again.
+            let lasted = now.saturating_duration_since(since);
+            return Some((Cause::Pool { percent }, Some(lasted.max(POOL_MEMORY))));
         }
-        self.judge_requests(limits)
-            .or_else(|| self.judge_queue(limits))
+        let recent = self.recent(now)?;
+        judge_requests(limits, recent).or_else(|| judge_queue(limits, recent))
     }
 
-    /// Two samples in a row: one alone may be of a long transaction that has just been committed.
-    fn judge_requests(&self, limits: &Backpressure) -> Option<(Cause, Option<Duration>)> {
-        let line = f64::from(limits.oldest_request_seconds);
-        let [(at, now), (before_at, before)] = self.recent()?;
-        let (age, age_before) = (now.oldest_request_s?, before.oldest_request_s?);
-        if age < line || age_before < line {
+    /// The last two samples, where they are of now and follow one another: nothing is sampled while nobody submits.
+    fn recent(&self, now: Instant) -> Option<Recent> {
+        let [Some((at, last)), Some((before_at, before))] = self.samples else {
             return None;
-        }
-        // The oldest gets younger as fast as its successors come up faster than time passes.
-        let passed = at.saturating_duration_since(before_at).as_secs_f64();
-        let wait = seconds(age - line, (age_before - age) / passed.max(f64::EPSILON));
-        let oldest = Duration::try_from_secs_f64(age).unwrap_or_default();
-        Some((Cause::Requests { oldest }, wait))
+        };
+        let passed = at.saturating_duration_since(before_at);
+        let is_recent = now.saturating_duration_since(at) < STALE && passed < STALE;
+        is_recent.then_some(Recent {
+            last,
+            before,
+            passed_s: passed.as_secs_f64().max(f64::EPSILON),
+        })
     }
+}
 
-    fn judge_queue(&self, limits: &Backpressure) -> Option<(Cause, Option<Duration>)> {
-        let most = limits.max_queue_depth?;
-        let [(at, now), (before_at, before)] = self.recent()?;
-        let depth = now.steps?;
-        if depth <= i64::from(most) {
-            return None;
-        }
-        let fell = before.steps.map_or(0.0, |before| (before - depth) as f64);
-        let passed = at.saturating_duration_since(before_at).as_secs_f64();
-        let excess = (depth - i64::from(most)) as f64;
-        let wait = seconds(excess, fell / passed.max(f64::EPSILON));
-        let depth = depth.unsigned_abs();
-        Some((Cause::Queue { depth, most }, wait))
-    }
+/// Two samples in a row, and how far they are apart.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    last: Waiting,
+    before: Waiting,
+    passed_s: f64,
+}
 
-    fn recent(&self) -> Option<[(Instant, Waiting); 2]> {
-        let [now, before] = self.samples;
-        let (now, before) = (now?, before?);
-        (now.0.elapsed() < STALE).then_some([now, before])
+/// Both samples are over the line: one alone may be of a long transaction that has just been committed.
+fn judge_requests(limits: &Backpressure, recent: Recent) -> Option<(Cause, Option<Duration>)> {
+    let line = f64::from(limits.oldest_request_seconds);
+    let (age, age_before) = (
+        recent.last.oldest_request_s?,
+        recent.before.oldest_request_s?,
+    );
+    if age < line || age_before < line {
+        return None;
     }
+    // The oldest gets younger as fast as its successors come up faster than time passes.
+    let wait = seconds(age - line, (age_before - age) / recent.passed_s);
+    let oldest = Duration::try_from_secs_f64(age).unwrap_or_default();
+    Some((Cause::Requests { oldest }, wait))
+}
+
+fn judge_queue(limits: &Backpressure, recent: Recent) -> Option<(Cause, Option<Duration>)> {
+    let most = limits.max_queue_depth?;
+    let depth = recent.last.steps?;
+    if depth <= i64::from(most) {
+        return None;
+    }
+    let before = recent.before.steps.unwrap_or(depth);
+    let excess = (depth - i64::from(most)) as f64;
+    let wait = seconds(excess, (before - depth) as f64 / recent.passed_s);
+    let depth = depth.unsigned_abs();
+    Some((Cause::Queue { depth, most }, wait))
 }
 
 /// How long so much takes at such a rate; `None` where nothing moves.
