@@ -144,8 +144,7 @@ impl Error {
 pub(super) async fn answered<T>(
     query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
 ) -> std::result::Result<T, sqlx::Error> {
-    let answer = tokio::time::timeout(ANSWER, query).await;
-    answer.unwrap_or_else(|_| Err(pool::silent()))
+    pool::silence::within(ANSWER, query).await
 }
 
 /// Passes `result` on, and tells the breaker whether the database was reached: one that answers with an error was.
