@@ -12,6 +12,7 @@ mod bench;
 mod breakers;
 mod channels;
 mod circuits;
+mod connections;
 mod data_pipeline;
 mod dead_letters;
 mod demo;

@@ -102,7 +102,7 @@ impl Assembled {
         let (clock, wakes) = (identity.clock.clone(), Wakes::default());
         let breakers = Breakers::new(&config.circuit_breakers);
         let (vitals, answering) = (Vitals::default(), Arc::new(Answering::default()));
-        let pool = targets.pool.clone();
+        let (pool, duties) = (targets.pool.clone(), targets.target.duties());
         let pressure = Pressure::new(
             config.backpressure.clone(),
             pool.clone(),
@@ -145,7 +145,7 @@ impl Assembled {
         };
         let loops = Loops {
             owner: Owner {
-                pool: pool.clone(),
+                connection: Pinned::new(targets.target.by_key()),
                 server,
                 name: format!("{}@{address}", std::process::id()),
                 owned,
@@ -160,7 +160,7 @@ impl Assembled {
                 breaker: breakers.pgmq.clone(),
             },
             timer: Timer {
-                pool: pool.clone(),
+                pool: duties.clone(),
                 shards: shards.clone(),
                 delayed,
                 wakes: wakes.clone(),
@@ -168,7 +168,7 @@ impl Assembled {
                 breaker: breakers.pgmq.clone(),
             },
             rescue: Rescue {
-                pool: pool.clone(),
+                pool: duties.clone(),
                 shards: shards.clone(),
                 breaker: breakers.pgmq.clone(),
             },

@@ -1,6 +1,7 @@
 //! Workers. A worker's row is the lease of everything it runs: one update a heartbeat renews it all. When
 //! the row has expired, rescue takes back what the worker had claimed.
 
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::pool::Pool;
@@ -84,7 +85,7 @@ statements! {
 }
 
 /// Makes the worker's row; its lease begins.
-pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
+pub async fn register<'c>(on: impl PgExecutor<'c>, registration: &Registration) -> Result<()> {
     let query = sqlx::query(REGISTER.sql)
         .bind(registration.worker)
         .bind(&registration.name)
@@ -93,12 +94,12 @@ pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
         .bind(&registration.callables)
         .bind(registration.slots)
         .bind(registration.lease_ms);
-    REGISTER.run(query.execute(pool)).await.map(drop)
+    REGISTER.run(query.execute(on)).await.map(drop)
 }
 
 /// Renews the lease, and asks which of the tasks being run go on no more.
-pub async fn beat(
-    pool: &Pool,
+pub async fn beat<'c>(
+    on: impl PgExecutor<'c>,
     worker: Uuid,
     lease_ms: i64,
     busy: i32,
@@ -111,13 +112,13 @@ pub async fn beat(
         .bind(running)
         .bind(running.iter().min().copied().unwrap_or_default())
         .bind(running.iter().max().copied().unwrap_or_default());
-    let (alive, ended) = BEAT.run(query.fetch_one(pool)).await?;
+    let (alive, ended) = BEAT.run(query.fetch_one(on)).await?;
     Ok(Beat { alive, ended })
 }
 
 /// Ends the lease: nothing of the worker's runs any more.
-pub async fn stop(pool: &Pool, worker: Uuid) -> Result<()> {
-    STOP.run(sqlx::query(STOP.sql).bind(worker).execute(pool))
+pub async fn stop<'c>(on: impl PgExecutor<'c>, worker: Uuid) -> Result<()> {
+    STOP.run(sqlx::query(STOP.sql).bind(worker).execute(on))
         .await
         .map(drop)
 }

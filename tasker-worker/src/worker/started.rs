@@ -126,6 +126,7 @@ async fn work(
         running,
         progress,
         drain_timeout,
+        pool,
     } = assembled;
     let Loops {
         claim,
@@ -143,7 +144,7 @@ async fn work(
         let listening = wake::listen(target, TOPICS, wakes, hears, beating.clone());
         beside.spawn(vitals.clone().keep("listener", beating.clone(), listening));
     }
-    let counting = stats::keep(heartbeat.pool.clone(), beating.clone());
+    let counting = stats::keep(pool, beating.clone());
     beside.spawn(vitals.clone().keep("stats", beating.clone(), counting));
     let beats = heartbeat.run(beating.clone());
     beside.spawn(vitals.clone().keep("heartbeat", beating.clone(), beats));
