@@ -26,7 +26,7 @@ mod store;
 
 pub use admit::Admission;
 pub use digest::digest;
-pub use outbox::Outbox;
+pub use outbox::{Choice, Outbox};
 pub use store::Store;
 
 /// A request that is a task now.

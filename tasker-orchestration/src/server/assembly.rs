@@ -28,7 +28,7 @@ use crate::lifecycle::control::Controls;
 use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::result_processor::ResultProcessor;
-use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
+use crate::lifecycle::task_initializer::{self, Admission, Choice, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
 use crate::loops::pulse::{Answering, Pulse};
@@ -158,6 +158,7 @@ impl Assembled {
                 wakes: wakes.clone(),
                 patience: Patience::new(interval),
                 breaker: breakers.pgmq.clone(),
+                choice: Choice::default(),
             },
             timer: Timer {
                 pool: duties.clone(),
