@@ -174,6 +174,7 @@ impl Server {
     /// stored; the address cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
+        let patience = Duration::from_millis(self.loaded.config.server.shutdown_timeout_ms);
         let (doing, told) = watch::channel("it has just begun");
         let starting = web::Starting {
             loaded: self.loaded.clone(),
@@ -203,7 +204,10 @@ impl Server {
                 );
                 work(assembled, serving, shutdown).await
             }
-            Ok(None) => serving.end().await,
+            Ok(None) => {
+                let ended = tokio::time::timeout(patience, serving.end()).await;
+                ended.unwrap_or(Ok(()))
+            }
             Err(error) => Err(error),
         };
         tracing::info!("stopped");
