@@ -11,7 +11,6 @@ use tasker_shared::clock::Clock;
 use tasker_shared::db::claim::Claimed;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::submit::Ended;
-use tasker_shared::document::Document;
 use tasker_shared::logging;
 use tasker_shared::metrics::worker::{self as metrics, ErrorType};
 use tasker_shared::plan::{Blueprint, Outcome};
@@ -31,6 +30,10 @@ use crate::running::{Running, Slot, Stop};
 use crate::schema::Schemas;
 use crate::{Limits, StepContext, StepError};
 
+mod end;
+
+use end::{End, caught, failed, panic_message};
+
 /// How long a handler that is told to stop may take to do so before it is dropped.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -48,12 +51,6 @@ pub(crate) struct Executor {
     pub(crate) limits: Limits,
     pub(crate) default_timeout: Duration,
     pub(crate) clock: Clock,
-}
-
-/// How an attempt ended, before it is put into the form it is stored in.
-enum End {
-    Success(Document),
-    Failure(Outcome, StepError, ErrorType),
 }
 
 impl Executor {
@@ -107,7 +104,7 @@ impl Executor {
     ) {
         let (started_at, start) = (self.clock.now(), SystemTime::now());
         let end = match &blueprint {
-            Some(blueprint) => self.guarded(&step, &slot, blueprint, probing).await,
+            Some(blueprint) => caught(self.guarded(&step, &slot, blueprint, probing)).await,
             None => End::Failure(
                 Outcome::Released,
                 StepError::retryable("the step's template could not be read")
@@ -133,6 +130,7 @@ impl Executor {
         }
         let finished = Finished {
             worker,
+            task_uuid: step.task_uuid,
             ended: self.ended(&step, end, started_at),
             task,
             at: std::time::Instant::now(),
@@ -265,7 +263,7 @@ impl Executor {
             result = handled => match result {
                 Ok(Ok(result)) => End::Success(result),
                 Ok(Err(failure)) => failed(failure),
-                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message(&*panic)).with_type("handler_panic"), ErrorType::HandlerPanic),
+                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message("the handler", &*panic)).with_type("handler_panic"), ErrorType::HandlerPanic),
             },
             () = tokio::time::sleep_until(deadline) => End::Failure(
                 Outcome::Timeout,
@@ -313,29 +311,6 @@ impl Executor {
     }
 }
 
-impl End {
-    /// What it says of the target that the handler talks to.
-    fn verdict(&self) -> Verdict {
-        let End::Failure(outcome, error, kind) = self else {
-            return Verdict::Answered;
-        };
-        match (outcome, kind) {
-            (Outcome::Permanent, ErrorType::HandlerError | ErrorType::ResultInvalid) => {
-                match error.error_type() {
-                    "settings_error" => Verdict::Nothing,
-                    _ => Verdict::Answered,
-                }
-            }
-            (Outcome::Retryable, ErrorType::HandlerError)
-            | (Outcome::Timeout, ErrorType::Timeout) => Verdict::Troubled {
-                reason: error.message().to_owned(),
-                asked: error.after(),
-            },
-            _ => Verdict::Nothing,
-        }
-    }
-}
-
 /// The span of an attempt.
 fn tell(step: &Claimed, blueprint: &Blueprint, end: &End, start: SystemTime) {
     let task = spans::Task {
@@ -373,32 +348,4 @@ fn count(step: &Claimed, ended: &Ended) {
     let took = ended.started_at.map(|started| ended.finished_at - started);
     let took = took.and_then(|took| took.to_std().ok()).unwrap_or_default();
     stats::step_executed(step.template_id, step.step_no, ok, took);
-}
-
-/// The end of an attempt whose handler said that it failed.
-fn failed(failure: StepError) -> End {
-    if failure.is_handed_back() {
-        return End::Failure(Outcome::Released, failure, ErrorType::Cancelled);
-    }
-    let outcome = if failure.is_retryable() {
-        Outcome::Retryable
-    } else {
-        Outcome::Permanent
-    };
-    let error = match failure.error_type() {
-        "database_error" => ErrorType::DatabaseError,
-        "input_too_large" | "result_too_large" => ErrorType::ResultTooLarge,
-        "result_invalid" => ErrorType::ResultInvalid,
-        _ => ErrorType::HandlerError,
-    };
-    End::Failure(outcome, failure, error)
-}
-
-/// What a panic said, where it said something.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("no message"))
 }

@@ -121,10 +121,12 @@ impl Error {
     }
 
     /// Whether what was sent is at fault, so that sending it again brings the same error: it is no valid value,
-    /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all.
+    /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all. A partition
+    /// that is not there is nobody's fault.
     pub fn blames_data(&self) -> bool {
         match &self.source {
             sqlx::Error::Encode(_) => true,
+            _ if self.is_missing_partition() => false,
             _ => self
                 .sqlstate()
                 .is_some_and(|code| ["22", "23", "54"].contains(&code.get(..2).unwrap_or(""))),
