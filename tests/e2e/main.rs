@@ -27,6 +27,7 @@ mod pgbouncer;
 mod processes;
 mod prometheus_queries;
 mod schemathesis;
+mod rescue;
 mod secrets;
 mod sources;
 mod starting;

@@ -9,6 +9,7 @@ mod differential;
 mod facts;
 mod gauges;
 mod measured;
+mod rescued;
 mod stale;
 mod weeks;
 

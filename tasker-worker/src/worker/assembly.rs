@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
@@ -151,7 +151,7 @@ impl Assembled {
             executor,
             circuits,
             held,
-            unheard: Unheard::default(),
+            unheard: Unheard::new(Instant::now()),
             wakes: wakes.clone(),
             patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
             progress: Arc::clone(&progress),
