@@ -2,6 +2,8 @@
 //! kept until it is in, however long the database is away; whether it still counts is decided there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tasker_shared::db::pool::Pinned;
@@ -13,6 +15,7 @@ use tasker_shared::plan::Outcome;
 use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::resilience::channel::{self, Receiver};
 use tasker_shared::{db, ids};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::StepError;
@@ -20,6 +23,10 @@ use crate::held::Hold;
 
 /// Results handed in together.
 const MOST: usize = 500;
+/// Bytes of results after which no more are handed in with them: they are copied on their way.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of results that may wait before no more steps are claimed; those that run then may add theirs.
+const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// How often partitions are made for results that find none; then they wait no longer, and hold nobody up.
 const TRIES: u32 = 5;
 /// The wait before sending again after the database went away: from, to.
@@ -45,6 +52,15 @@ type About = HashMap<i64, (Correlation, Uuid, Instant)>;
 #[derive(Debug, Clone)]
 pub(crate) struct Results {
     channel: channel::Sender<Finished>,
+    backlog: Arc<Backlog>,
+}
+
+/// What waits to be handed in.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// Something was taken out.
+    eased: Notify,
 }
 
 /// The loop that hands them in.
@@ -52,6 +68,7 @@ pub(crate) struct Results {
 pub(crate) struct Sender {
     connection: Pinned,
     channel: Receiver<Finished>,
+    backlog: Arc<Backlog>,
     throttle: Throttle,
     /// Told how handing in goes, and never asked.
     breaker: Breaker,
@@ -60,20 +77,40 @@ pub(crate) struct Sender {
 /// A channel for `capacity` results and the loop at its end.
 pub(crate) fn channel(capacity: usize, connection: Pinned, breaker: Breaker) -> (Results, Sender) {
     let (sender, receiver) = channel::bounded("results", "worker", capacity);
+    let backlog: Arc<Backlog> = Arc::default();
     let sender_loop = Sender {
         connection,
         channel: receiver,
+        backlog: Arc::clone(&backlog),
         throttle: Throttle::new(Instant::now()),
         breaker,
     };
-    (Results { channel: sender }, sender_loop)
+    let results = Results {
+        channel: sender,
+        backlog,
+    };
+    (results, sender_loop)
 }
 
 impl Results {
     /// Puts an end on its way; waits while the channel is full.
     pub(crate) async fn send(&self, finished: Finished) {
+        self.backlog
+            .bytes
+            .fetch_add(finished.bytes(), Ordering::Relaxed);
         // The sender outlives every handler, so the channel is open.
         let _ = self.channel.send(finished).await;
+    }
+
+    /// Whether as many wait as may run at once, or very large ones: no more should be begun then.
+    pub(crate) fn are_behind(&self, concurrency: usize) -> bool {
+        self.channel.waiting() >= concurrency
+            || self.backlog.bytes.load(Ordering::Relaxed) >= MOST_WAITING_BYTES
+    }
+
+    /// Waits until some have been taken out since the last wait.
+    pub(crate) async fn eased(&self) {
+        self.backlog.eased.notified().await;
     }
 
     /// Waits until another end could be put on its way.
@@ -82,11 +119,20 @@ impl Results {
     }
 }
 
+impl Finished {
+    /// How much it holds, about.
+    fn bytes(&self) -> usize {
+        let texts = [&self.ended.result, &self.ended.error];
+        let texts = texts.map(|text| text.as_ref().map_or(0, String::len));
+        size_of::<Finished>() + texts[0] + texts[1]
+    }
+}
+
 impl Sender {
     /// Hands in what comes until the channel is closed and empty.
     pub(crate) async fn run(mut self) {
         let mut waiting = Vec::with_capacity(MOST);
-        while self.channel.recv_many(&mut waiting, MOST).await > 0 {
+        while self.take(&mut waiting).await {
             let mut by_worker: BTreeMap<Uuid, Vec<Ended>> = BTreeMap::new();
             let mut about = About::with_capacity(waiting.len());
             let mut holds = Vec::with_capacity(waiting.len());
@@ -105,6 +151,23 @@ impl Sender {
                 self.hand_in(worker, ended, &about).await;
             }
         }
+    }
+
+    /// Takes what waits, at least one and not too much at once; says whether there was any before the end.
+    async fn take(&mut self, waiting: &mut Vec<Finished>) -> bool {
+        let mut bytes = 0;
+        let mut next = self.channel.recv().await;
+        while let Some(finished) = next {
+            bytes += finished.bytes();
+            waiting.push(finished);
+            if waiting.len() == MOST || bytes >= MOST_BYTES {
+                break;
+            }
+            next = self.channel.try_recv();
+        }
+        self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.backlog.eased.notify_one();
+        !waiting.is_empty()
     }
 
     /// Hands in a batch; where it fails for a reason of one of its results, it is halved until that one
