@@ -175,6 +175,7 @@ impl Server {
     /// stored; the address cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
+        let patience = Duration::from_millis(self.loaded.config.server.shutdown_timeout_ms);
         let (doing, told) = watch::channel("it has just begun");
         let breakers = Breakers::new(&self.loaded.config.circuit_breakers);
         let starting = web::Starting {
@@ -207,7 +208,10 @@ impl Server {
                 );
                 work(assembled, serving, shutdown).await
             }
-            Ok(None) => serving.end().await,
+            Ok(None) => {
+                let ended = tokio::time::timeout(patience, serving.end()).await;
+                ended.unwrap_or(Ok(()))
+            }
             Err(error) => Err(error),
         };
         tracing::info!("stopped");

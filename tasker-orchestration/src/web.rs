@@ -18,6 +18,7 @@ mod served;
 mod starting;
 mod step_audit;
 mod steps;
+mod submission;
 mod task_batch;
 mod task_controls;
 mod task_events;

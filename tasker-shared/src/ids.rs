@@ -31,6 +31,12 @@ pub fn lowest_uuid_at(at: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(ms << 80)
 }
 
+/// When a task was accepted.
+pub fn accepted_at(task: Uuid) -> DateTime<Utc> {
+    let ms = i64::try_from(task.as_u128() >> 80).unwrap_or(0);
+    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+}
+
 /// The uuid of step `number` of a task.
 pub fn step_uuid(task: Uuid, number: i32) -> Uuid {
     let number = u128::from(number.unsigned_abs()) & NUMBER_MASK;

@@ -2,11 +2,11 @@
 //! taken as run out, lets go of everything and begins anew under another id.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
-use tasker_shared::db::pool::Pool;
+use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::wake::{Topic, Wakes};
 use tasker_shared::db::workers::{self, Registration};
 use tasker_shared::resilience::breaker::Breaker;
@@ -19,11 +19,14 @@ use crate::web::Progress;
 
 /// The wait before the next try after the database could not be reached.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often the connection is asked whether it still answers.
+const TEST: Duration = Duration::from_secs(2);
 
 /// The heartbeat loop.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    pub(crate) pool: Pool,
+    /// Its own: a pool may be busy for longer than the lease lasts.
+    pub(crate) connection: Pinned,
     /// What the worker says of itself; its id changes with every lease.
     pub(crate) registration: Registration,
     pub(crate) interval: Duration,
@@ -41,7 +44,9 @@ impl Heartbeat {
     /// Takes the first lease.
     pub(crate) async fn register(&mut self) -> db::Result<()> {
         self.registration.worker = Uuid::now_v7();
-        workers::register(&self.pool, &self.registration).await?;
+        let connection = self.connection.get().await?;
+        let registered = workers::register(connection, &self.registration).await;
+        self.connection.check(registered)?;
         self.worker.send_replace(self.registration.worker);
         self.progress.named(self.registration.worker);
         self.progress.renewed(self.clock.now());
@@ -50,24 +55,37 @@ impl Heartbeat {
 
     /// Beats until `stop`, then ends the lease.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut pause = self.interval;
+        let mut due = Instant::now() + self.interval;
         while !stop.is_cancelled() {
-            tokio::select! {
-                _ = self.wakes.wait(Topic::Cancels, pause) => {}
+            let pause = due.saturating_duration_since(Instant::now()).min(TEST);
+            let woken = tokio::select! {
+                woken = self.wakes.wait(Topic::Cancels, pause) => woken,
                 () = stop.cancelled() => break,
-            }
-            let beaten = self.beat().await;
-            pause = match db::tell(&self.breaker, beaten) {
+            };
+            // One that has fallen silent would be waited for until the lease is lost.
+            let tested = self.connection.test().await;
+            let is_due = woken || due <= Instant::now();
+            let beaten = match tested {
+                Ok(()) if !is_due => continue,
+                Ok(()) => self.beat().await,
+                Err(error) => Err(error),
+            };
+            let pause = match db::tell(&self.breaker, self.connection.check(beaten)) {
                 Ok(()) => self.interval,
                 Err(error) => {
                     tracing::warn!(%error, "renewing the lease failed; trying again");
                     PAUSE
                 }
             };
+            due = Instant::now() + pause;
         }
-        if let Err(error) = workers::stop(&self.pool, self.registration.worker).await {
+        if let Err(error) = self.end().await {
             tracing::warn!(%error, "ending the lease failed; it runs out by itself");
         }
+    }
+
+    async fn end(&mut self) -> db::Result<()> {
+        workers::stop(self.connection.get().await?, self.registration.worker).await
     }
 
     async fn beat(&mut self) -> db::Result<()> {
@@ -75,7 +93,7 @@ impl Heartbeat {
         let tasks = self.running.tasks();
         let registration = &self.registration;
         let beat = workers::beat(
-            &self.pool,
+            self.connection.get().await?,
             registration.worker,
             registration.lease_ms,
             busy,

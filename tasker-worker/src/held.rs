@@ -6,10 +6,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long after a claim without an answer it may still be committed.
+/// For how long after a claim without an answer it is likely to be committed still.
 const MAY_COMMIT: Duration = Duration::from_secs(30);
 /// How often is looked meanwhile.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// How often at any other time: a claim may have waited for a lock, or a step may have been let go of that could not
+/// be handed back.
+const ALWAYS: Duration = Duration::from_secs(60);
 
 /// The set of messages. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -49,28 +52,36 @@ impl Drop for Hold {
 }
 
 /// When to look for steps that were claimed unheard. Pure: the caller brings the time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Unheard {
     until: Option<Instant>,
-    next: Option<Instant>,
+    next: Instant,
 }
 
 impl Unheard {
+    /// Of a worker that begins now.
+    pub(crate) fn new(now: Instant) -> Unheard {
+        Unheard {
+            until: None,
+            next: now + ALWAYS,
+        }
+    }
+
     /// A claim got no answer.
     pub(crate) fn missed(&mut self, now: Instant) {
         self.until = Some(now + MAY_COMMIT);
-        self.next = Some(now);
+        self.next = now;
     }
 
     /// Whether to look now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.next.is_some_and(|at| now >= at)
+        now >= self.next
     }
 
     /// It was looked.
     pub(crate) fn looked(&mut self, now: Instant) {
         let goes_on = self.until.is_some_and(|until| now < until);
-        self.next = goes_on.then(|| now + INTERVAL);
+        self.next = now + if goes_on { INTERVAL } else { ALWAYS };
     }
 }
 
@@ -89,20 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn after_a_claim_without_an_answer_is_looked_for_as_long_as_it_may_commit() {
+    fn after_a_claim_without_an_answer_is_looked_often_for_as_long_as_it_may_commit() {
         let start = Instant::now();
-        let mut unheard = Unheard::default();
+        let mut unheard = Unheard::new(start);
         assert!(!unheard.is_due(start));
         unheard.missed(start);
-        let mut looks = 0;
-        for second in 0..120 {
+        let mut looks = Vec::new();
+        for second in 0..200 {
             let now = start + Duration::from_secs(second);
             if unheard.is_due(now) {
                 unheard.looked(now);
-                looks += 1;
+                looks.push(second);
             }
         }
-        assert_eq!(looks, 11);
-        assert!(!unheard.is_due(start + Duration::from_secs(120)));
+        assert_eq!(looks[..11], [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]);
+        assert_eq!(looks[11..], [90, 150], "and now and then at any time");
     }
 }

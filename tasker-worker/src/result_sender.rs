@@ -2,16 +2,20 @@
 //! kept until it is in, however long the database is away; whether it still counts is decided there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tasker_shared::db;
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::submit::{self, Ended};
+use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::Throttle;
 use tasker_shared::metrics::{Correlation, worker as metrics};
 use tasker_shared::plan::Outcome;
 use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::resilience::channel::{self, Receiver};
+use tasker_shared::{db, ids};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::StepError;
@@ -19,6 +23,12 @@ use crate::held::Hold;
 
 /// Results handed in together.
 const MOST: usize = 500;
+/// Bytes of results after which no more are handed in with them: they are copied on their way.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of results that may wait before no more steps are claimed; those that run then may add theirs.
+const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// How often partitions are made for results that find none; then they wait no longer, and hold nobody up.
+const TRIES: u32 = 5;
 /// The wait before sending again after the database went away: from, to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -26,6 +36,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) worker: Uuid,
+    pub(crate) task_uuid: Uuid,
     pub(crate) ended: Ended,
     pub(crate) task: Correlation,
     /// When the handler was done.
@@ -35,12 +46,21 @@ pub(crate) struct Finished {
 }
 
 /// Whose result a message is, and when it was ready.
-type About = HashMap<i64, (Correlation, Instant)>;
+type About = HashMap<i64, (Correlation, Uuid, Instant)>;
 
 /// Where ends of attempts are put. Clones share the channel; it closes with the last one.
 #[derive(Debug, Clone)]
 pub(crate) struct Results {
     channel: channel::Sender<Finished>,
+    backlog: Arc<Backlog>,
+}
+
+/// What waits to be handed in.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// Something was taken out.
+    eased: Notify,
 }
 
 /// The loop that hands them in.
@@ -48,6 +68,7 @@ pub(crate) struct Results {
 pub(crate) struct Sender {
     connection: Pinned,
     channel: Receiver<Finished>,
+    backlog: Arc<Backlog>,
     throttle: Throttle,
     /// Told how handing in goes, and never asked.
     breaker: Breaker,
@@ -56,20 +77,40 @@ pub(crate) struct Sender {
 /// A channel for `capacity` results and the loop at its end.
 pub(crate) fn channel(capacity: usize, connection: Pinned, breaker: Breaker) -> (Results, Sender) {
     let (sender, receiver) = channel::bounded("results", "worker", capacity);
+    let backlog: Arc<Backlog> = Arc::default();
     let sender_loop = Sender {
         connection,
         channel: receiver,
+        backlog: Arc::clone(&backlog),
         throttle: Throttle::new(Instant::now()),
         breaker,
     };
-    (Results { channel: sender }, sender_loop)
+    let results = Results {
+        channel: sender,
+        backlog,
+    };
+    (results, sender_loop)
 }
 
 impl Results {
     /// Puts an end on its way; waits while the channel is full.
     pub(crate) async fn send(&self, finished: Finished) {
+        self.backlog
+            .bytes
+            .fetch_add(finished.bytes(), Ordering::Relaxed);
         // The sender outlives every handler, so the channel is open.
         let _ = self.channel.send(finished).await;
+    }
+
+    /// Whether as many wait as may run at once, or very large ones: no more should be begun then.
+    pub(crate) fn are_behind(&self, concurrency: usize) -> bool {
+        self.channel.waiting() >= concurrency
+            || self.backlog.bytes.load(Ordering::Relaxed) >= MOST_WAITING_BYTES
+    }
+
+    /// Waits until some have been taken out since the last wait.
+    pub(crate) async fn eased(&self) {
+        self.backlog.eased.notified().await;
     }
 
     /// Waits until another end could be put on its way.
@@ -78,17 +119,29 @@ impl Results {
     }
 }
 
+impl Finished {
+    /// How much it holds, about.
+    fn bytes(&self) -> usize {
+        let texts = [&self.ended.result, &self.ended.error];
+        let texts = texts.map(|text| text.as_ref().map_or(0, String::len));
+        size_of::<Finished>() + texts[0] + texts[1]
+    }
+}
+
 impl Sender {
     /// Hands in what comes until the channel is closed and empty.
     pub(crate) async fn run(mut self) {
         let mut waiting = Vec::with_capacity(MOST);
-        while self.channel.recv_many(&mut waiting, MOST).await > 0 {
+        while self.take(&mut waiting).await {
             let mut by_worker: BTreeMap<Uuid, Vec<Ended>> = BTreeMap::new();
             let mut about = About::with_capacity(waiting.len());
             let mut holds = Vec::with_capacity(waiting.len());
             for finished in waiting.drain(..) {
                 holds.push(finished.hold);
-                about.insert(finished.ended.id, (finished.task, finished.at));
+                about.insert(
+                    finished.ended.id,
+                    (finished.task, finished.task_uuid, finished.at),
+                );
                 by_worker
                     .entry(finished.worker)
                     .or_default()
@@ -100,12 +153,30 @@ impl Sender {
         }
     }
 
+    /// Takes what waits, at least one and not too much at once; says whether there was any before the end.
+    async fn take(&mut self, waiting: &mut Vec<Finished>) -> bool {
+        let mut bytes = 0;
+        let mut next = self.channel.recv().await;
+        while let Some(finished) = next {
+            bytes += finished.bytes();
+            waiting.push(finished);
+            if waiting.len() == MOST || bytes >= MOST_BYTES {
+                break;
+            }
+            next = self.channel.try_recv();
+        }
+        self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.backlog.eased.notify_one();
+        !waiting.is_empty()
+    }
+
     /// Hands in a batch; where it fails for a reason of one of its results, it is halved until that one
-    /// alone is replaced by the failure it is.
+    /// alone is replaced by the failure it is. A step that cannot even be handed back is let go of: it is found to
+    /// be claimed and not held.
     async fn hand_in(&mut self, worker: Uuid, ended: Vec<Ended>, about: &About) {
         let mut parts = vec![ended];
         while let Some(mut part) = parts.pop() {
-            match self.try_until_reached(worker, &part).await {
+            match self.try_until_reached(worker, &part, about).await {
                 Ok(counted) => {
                     record(&counted, about);
                     if counted.len() < part.len() {
@@ -122,9 +193,9 @@ impl Sender {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a result cannot be stored");
-                    match part.pop().filter(|ended| ended.result.is_some()) {
-                        Some(ended) => parts.push(vec![unstorable(ended, &error)]),
-                        None => tokio::time::sleep(PAUSE.1).await,
+                    let ended = part.pop().filter(|_| error.blames_data());
+                    if let Some(next) = ended.and_then(|ended| instead(ended, &error)) {
+                        parts.push(vec![next]);
                     }
                 }
             }
@@ -134,9 +205,15 @@ impl Sender {
     /// Hands in a batch, again and again for as long as it is not the batch that is at fault: a database that is
     /// away or full, or a statement that was cancelled, must not make a failure of a good result. Returns the
     /// messages whose results counted.
-    async fn try_until_reached(&mut self, worker: Uuid, ended: &[Ended]) -> db::Result<Vec<i64>> {
+    async fn try_until_reached(
+        &mut self,
+        worker: Uuid,
+        ended: &[Ended],
+        about: &About,
+    ) -> db::Result<Vec<i64>> {
         let mut pause = PAUSE.0;
         let mut again = false;
+        let mut unplaced = 0;
         loop {
             let notify = self.throttle.pass(Instant::now());
             let result = match self.connection.get().await {
@@ -147,7 +224,14 @@ impl Sender {
                 // What a broken connection had committed already does not count a second time.
                 Ok(_) if again => return Ok(ended.iter().map(|e| e.id).collect()),
                 Ok(counted) => return Ok(counted.into_iter().map(|(_, id)| id).collect()),
+                Err(error) if error.is_missing_partition() && unplaced >= TRIES => {
+                    return Err(error);
+                }
                 Err(error) if !error.blames_data() => {
+                    if error.is_missing_partition() {
+                        unplaced += 1;
+                        self.make_partitions(ended, about).await;
+                    }
                     tracing::warn!(%error, results = ended.len(), "handing in results failed; trying again");
                     again = true;
                     tokio::time::sleep(pause).await;
@@ -157,24 +241,84 @@ impl Sender {
             }
         }
     }
+
+    async fn make_partitions(&mut self, ended: &[Ended], about: &About) {
+        let tasks = ended.iter().filter_map(|ended| about.get(&ended.id));
+        let times: Vec<_> = tasks.map(|(_, task, _)| ids::accepted_at(*task)).collect();
+        let made = match self.connection.get().await {
+            Ok(connection) => upkeep::ensure_partitions_of(connection, times).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = self.connection.check(made) {
+            tracing::warn!(%error, "partitions could not be made");
+        }
+    }
 }
 
 /// Records what was handed in, and how long that took.
 fn record(counted: &[i64], about: &About) {
-    for (task, at) in counted.iter().filter_map(|id| about.get(id)) {
+    for (task, _, at) in counted.iter().filter_map(|id| about.get(id)) {
         metrics::result_submitted(*task, at.elapsed());
     }
 }
 
-/// The failure of a step whose result the database refuses.
-fn unstorable(ended: Ended, error: &db::Error) -> Ended {
-    let failure = StepError::permanent(format!("the result cannot be stored: {error}"))
-        .with_type("result_invalid");
-    Ended {
-        outcome: Outcome::Permanent,
+/// What is handed in where the database refuses how a step ended: that it failed by its result, or where it is no
+/// result that is refused, that it is handed back.
+fn instead(ended: Ended, error: &db::Error) -> Option<Ended> {
+    let (outcome, failure) = match ended.outcome {
+        Outcome::Released => return None,
+        _ if ended.result.is_some() => {
+            let message = format!("the result cannot be stored: {error}");
+            (Outcome::Permanent, StepError::permanent(message))
+        }
+        _ => {
+            let message = "how the attempt ended cannot be stored";
+            (Outcome::Released, StepError::retryable(message))
+        }
+    };
+    Some(Ended {
+        outcome,
         result: None,
-        error: Some(failure.to_json()),
+        error: Some(failure.with_type("result_invalid").to_json()),
         retry_after_ms: None,
         ..ended
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(outcome: Outcome, result: Option<&str>) -> Ended {
+        Ended {
+            lane: 1,
+            id: 1,
+            attempt: 1,
+            correlation: Correlation {
+                id: Uuid::nil(),
+                sampled: false,
+            },
+            outcome,
+            started_at: None,
+            finished_at: chrono::DateTime::default(),
+            result: result.map(str::to_owned),
+            error: None,
+            retry_after_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_refused_result_is_a_failure_and_a_refused_failure_hands_the_step_back() {
+        let error = db::Error::new("submit_results", sqlx::Error::WorkerCrashed);
+        let next = |outcome, result| instead(ended(outcome, result), &error).map(|e| e.outcome);
+        let cases = [
+            (Outcome::Success, Some("1"), Some(Outcome::Permanent)),
+            (Outcome::Permanent, None, Some(Outcome::Released)),
+            (Outcome::Timeout, None, Some(Outcome::Released)),
+            (Outcome::Released, None, None),
+        ];
+        for (outcome, result, expected) in cases {
+            assert_eq!(next(outcome, result), expected, "{outcome:?}");
+        }
     }
 }

@@ -118,12 +118,13 @@ impl Claim {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-            while self.running.free() == 0 && !stop.is_cancelled() {
+            while self.free() == 0 && !stop.is_cancelled() {
                 // A worker whose handlers take long is busy, not stuck.
                 self.progress.claimed(self.clock.now());
                 self.progress.came_round();
                 tokio::select! {
                     () = self.running.freed() => {}
+                    () = self.executor.results.eased() => {}
                     () = tokio::time::sleep(BUSY) => {}
                     () = stop.cancelled() => {}
                 }
@@ -151,7 +152,7 @@ impl Claim {
             self.unheard.looked(now);
         }
         let probed = self.probe(worker, now).await?;
-        let free = self.running.free();
+        let free = self.free();
         let takes = self
             .lanes
             .takes(free, now, |target| self.circuits.is_open(target));
@@ -163,6 +164,14 @@ impl Claim {
         let any = !claimed.is_empty();
         self.executor.start(worker, claimed, None).await;
         Ok(any || probed)
+    }
+
+    /// How many more steps may be claimed: none while results are not stored as fast as they come.
+    fn free(&self) -> usize {
+        match self.executor.results.are_behind(self.running.concurrency()) {
+            true => 0,
+            false => self.running.free(),
+        }
     }
 
     fn lanes_interval(&self) -> Duration {
@@ -209,7 +218,7 @@ impl Claim {
         let Some(target) = self.circuits.due(targets, now) else {
             return Ok(false);
         };
-        if self.running.free() == 0 {
+        if self.free() == 0 {
             return Ok(false);
         }
         let takes = self.circuits.in_turn(self.lanes.of_target(target, now));
@@ -343,68 +352,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lane(lane: i32, priority: i16) -> Lane {
-        Lane {
-            lane,
-            namespace: "n".into(),
-            callable: "c".into(),
-            priority,
-            target: String::new(),
-            parked_ms: None,
-        }
-    }
-
-    #[test]
-    fn free_slots_are_shared_among_lanes_that_have_work_highest_priority_first() {
-        let now = Instant::now();
-        let mut lanes = Lanes::default();
-        lanes.replace(vec![lane(1, 10), lane(2, 0), lane(3, 0), lane(4, 0)], now);
-        lanes.active = vec![2, 3];
-        let takes = lanes.takes(100, now, |_| false);
-        assert_eq!((takes[0].lane, takes[0].most), (1, 100));
-        assert!(takes[1..].iter().all(|t| t.most == 50));
-    }
-
-    #[test]
-    fn a_different_lane_begins_each_time() {
-        let now = Instant::now();
-        let mut lanes = Lanes::default();
-        lanes.replace(vec![lane(1, 0), lane(2, 0), lane(3, 0)], now);
-        let mut first: Vec<i32> = (0..3)
-            .map(|_| lanes.takes(10, now, |_| false)[0].lane)
-            .collect();
-        first.sort_unstable();
-        assert_eq!(first, [1, 2, 3]);
-    }
-
-    #[test]
-    fn nothing_is_asked_of_a_lane_whose_target_is_in_trouble_but_one_step_for_a_probe() {
-        let now = Instant::now();
-        let of = |number, target: &str| Lane {
-            target: target.to_owned(),
-            ..lane(number, 0)
-        };
-        let mut lanes = Lanes::default();
-        lanes.replace(vec![of(1, "bank:443"), of(2, ""), of(3, "mail")], now);
-        let bank = Name::of("bank:443");
-        let mut asked: Vec<i32> = lanes
-            .takes(10, now, |target| target == bank)
-            .iter()
-            .map(|take| take.lane)
-            .collect();
-        asked.sort_unstable();
-        assert_eq!(asked, [2, 3]);
-        let probe = lanes.of_target(bank, now);
-        assert_eq!((probe.len(), probe[0].lane, probe[0].most), (1, 1, 1));
-    }
-
-    #[test]
-    fn nothing_is_asked_for_while_no_slot_is_free() {
-        let mut lanes = Lanes::default();
-        lanes.replace(vec![lane(1, 0)], Instant::now());
-        assert!(lanes.takes(0, Instant::now(), |_| false).is_empty());
-    }
-}
+mod tests;

@@ -15,7 +15,6 @@ use tasker_shared::clock::Clock;
 use tasker_shared::db::claim::Claimed;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::submit::Ended;
-use tasker_shared::document::Document;
 use tasker_shared::logging;
 use tasker_shared::metrics::worker::{self as metrics, ErrorType};
 use tasker_shared::plan::{Blueprint, Outcome};
@@ -35,6 +34,10 @@ use crate::running::{Running, Slot, Stop};
 use crate::schema::Schemas;
 use crate::{Limits, StepContext, StepError};
 
+mod end;
+
+use end::{End, caught, failed, panic_message};
+
 /// How long a handler that is told to stop may take to do so before it is dropped.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -52,12 +55,6 @@ pub(crate) struct Executor {
     pub(crate) limits: Limits,
     pub(crate) default_timeout: Duration,
     pub(crate) clock: Clock,
-}
-
-/// How an attempt ended, before it is put into the form it is stored in.
-enum End {
-    Success(Document),
-    Failure(Outcome, StepError, ErrorType),
 }
 
 impl Executor {
@@ -117,7 +114,7 @@ impl Executor {
         }
         metrics::step_executed(task);
         let end = match &blueprint {
-            Some(blueprint) => self.guarded(&step, &slot, blueprint, probing).await,
+            Some(blueprint) => caught(self.guarded(&step, &slot, blueprint, probing)).await,
             None => self.unread(probing).await,
         };
         let namespace = blueprint.as_ref().map_or(metrics::UNKNOWN, |b| b.namespace);
@@ -149,6 +146,7 @@ impl Executor {
     ) {
         let finished = Finished {
             worker,
+            task_uuid: step.task_uuid,
             ended,
             task: step.correlation(),
             at: std::time::Instant::now(),
@@ -254,7 +252,7 @@ impl Executor {
             result = handled => match result {
                 Ok(Ok(result)) => End::Success(result),
                 Ok(Err(failure)) => failed(failure),
-                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message(&*panic)).with_type("handler_panic"), ErrorType::HandlerPanic),
+                Err(panic) => End::Failure(Outcome::Panic, StepError::retryable(panic_message("the handler", &*panic)).with_type("handler_panic"), ErrorType::HandlerPanic),
             },
             () = tokio::time::sleep_until(deadline) => End::Failure(
                 Outcome::Timeout,
@@ -339,32 +337,4 @@ fn count(step: &Claimed, ended: &Ended) {
     let took = ended.started_at.map(|started| ended.finished_at - started);
     let took = took.and_then(|took| took.to_std().ok()).unwrap_or_default();
     stats::step_executed(step.template_id, step.step_no, ok, took);
-}
-
-/// The end of an attempt whose handler said that it failed.
-fn failed(failure: StepError) -> End {
-    if failure.is_handed_back() {
-        return End::Failure(Outcome::Released, failure, ErrorType::Cancelled);
-    }
-    let outcome = if failure.is_retryable() {
-        Outcome::Retryable
-    } else {
-        Outcome::Permanent
-    };
-    let error = match failure.error_type() {
-        "database_error" => ErrorType::DatabaseError,
-        "input_too_large" | "result_too_large" => ErrorType::ResultTooLarge,
-        "result_invalid" => ErrorType::ResultInvalid,
-        _ => ErrorType::HandlerError,
-    };
-    End::Failure(outcome, failure, error)
-}
-
-/// What a panic said, where it said something.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("no message"))
 }

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use tasker_tests::{Setup, Stack};
 
 const LINE: &str = "
@@ -70,4 +73,56 @@ async fn processes_find_a_restarted_database_again() {
         assert_eq!(status, 503, "{body}");
     };
     stack.wait_complete(task, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_worker_ends_whatever_hangs() {
+    let mut stack = Setup {
+        workers: 0,
+        ..Setup::default()
+    }
+    .configure("worker.drain_timeout_ms", 500)
+    .start()
+    .await;
+    stack.add_faulty_worker().await;
+    stack
+        .apply_template(
+            "
+name: stuck
+namespace_name: tests
+version: 1.0.0
+steps: [ { name: only, handler: { callable: blocks } } ]
+",
+        )
+        .await;
+    let request = json!({ "name": "stuck", "namespace": "tests", "context": {} });
+    let task = stack.submit(request).await;
+    let claimed = "SELECT count(*) FROM tasker.ready WHERE worker IS NOT NULL";
+    stack
+        .wait_count("claimed", claimed, PATIENCE, |count| count == 1)
+        .await;
+    // A request that never comes to its end.
+    let address = stack
+        .worker()
+        .url("")
+        .trim_start_matches("http://")
+        .to_owned();
+    let mut unfinished = TcpStream::connect(address).await.unwrap();
+    unfinished
+        .write_all(b"GET /health HTTP/1.1\r\nHost: ")
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(PATIENCE, stack.worker().term()).await;
+    assert!(ended.is_ok_and(|status| status.success()));
+    // Its lease is over, so others may have the step at once.
+    stack.add_faulty_worker().await;
+    stack
+        .wait_count(
+            "with the other one",
+            "SELECT count(*) FROM tasker.ready JOIN tasker.workers USING (worker) WHERE lost = 1 AND stopped_at IS NULL",
+            PATIENCE,
+            |count| count == 1,
+        )
+        .await;
+    assert_eq!(stack.steps(task).await["only"]["lost_leases"], 1);
 }

@@ -11,8 +11,11 @@ use tasker_shared::db::pool::Pool;
 use tasker_shared::db::pressure::Waiting;
 use tasker_shared::resilience::channel::Watch;
 
+mod budget;
 mod measures;
 
+use budget::Budget;
+pub use budget::Share;
 pub use measures::Cause;
 use measures::Measures;
 
@@ -30,6 +33,7 @@ struct Inner {
     /// Connections that the pool may have.
     connections: u32,
     submissions: OnceLock<Watch>,
+    bytes: Budget,
     measures: Mutex<Measures>,
     /// Whether anybody has asked since the database was sampled.
     asked: AtomicBool,
@@ -48,6 +52,7 @@ impl Pressure {
     /// Of a server with this pool, of at most so many connections.
     pub fn new(limits: Backpressure, pool: Pool, connections: u32) -> Pressure {
         Pressure(Arc::new(Inner {
+            bytes: Budget::new(limits.submission_bytes),
             limits,
             pool,
             connections,
@@ -85,6 +90,17 @@ impl Pressure {
         let (used, capacity) = usage.map_or((0, 0), |u| (u.used, u.capacity));
         let wait = self.measures(|measures| measures.drained_in(used));
         busy(Cause::Submissions { used, capacity }, wait)
+    }
+
+    /// Room for a submission of so many bytes.
+    pub fn hold(&self, bytes: usize) -> Result<Share, Busy> {
+        self.0.bytes.take(bytes).map_err(|held| {
+            let usage = self.0.submissions.get().map(Watch::usage);
+            let wait =
+                self.measures(|measures| measures.drained_in(usage.map_or(0, |usage| usage.used)));
+            let most = self.0.bytes.most();
+            busy(Cause::Bytes { held, most }, wait)
+        })
     }
 
     /// Notes how much of the pool is in use, and how fast submissions are worked off.
@@ -143,6 +159,10 @@ impl fmt::Display for Cause {
             Cause::Submissions { used, capacity } => write!(
                 f,
                 "{used} of {capacity} submissions wait to be stored (channels.submissions)"
+            ),
+            Cause::Bytes { held, most } => write!(
+                f,
+                "submissions of {held} bytes wait to be stored, {most} may (backpressure.submission_bytes)"
             ),
             Cause::Pool { percent } => write!(
                 f,

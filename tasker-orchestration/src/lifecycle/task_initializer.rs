@@ -16,7 +16,7 @@ use uuid::Uuid;
 use self::admit::Admitted;
 use self::note::Arrival;
 use super::admission::Refusal;
-use super::pressure::Pressure;
+use super::pressure::{Pressure, Share};
 
 mod admit;
 mod digest;
@@ -26,7 +26,7 @@ mod store;
 
 pub use admit::Admission;
 pub use digest::digest;
-pub use outbox::Outbox;
+pub use outbox::{Choice, Outbox};
 pub use store::Store;
 
 /// A request that is a task now.
@@ -58,6 +58,8 @@ pub struct TaskInitializer {
 #[derive(Debug)]
 struct Waiting {
     tasks: Vec<NewTask>,
+    /// The room that they take for as long.
+    share: Share,
     reply: oneshot::Sender<Vec<Result<Accepted, Refusal>>>,
 }
 
@@ -98,11 +100,12 @@ impl TaskInitializer {
         (initializer, Workers { stores })
     }
 
-    /// Makes tasks of requests, each judged on its own; the good ones are stored together. `caller` is where in a
-    /// trace the requests come from.
+    /// Makes tasks of requests, each judged on its own; the good ones are stored together. `share` is
+    /// the room that they take, `caller` where in a trace they come from.
     pub async fn submit(
         &self,
         requests: Vec<TaskRequest>,
+        share: Share,
         caller: Option<&TraceContext>,
     ) -> Vec<Result<Accepted, Refusal>> {
         let arrived = Arrival::now();
@@ -119,7 +122,7 @@ impl TaskInitializer {
                 Err(refusal) => answers.push(Some(Err(refusal))),
             }
         }
-        let stored = self.store(good).await;
+        let stored = self.store(good, share).await;
         for (note, answer) in notes.iter().zip(&stored) {
             note.record(answer, &arrived);
         }
@@ -135,11 +138,12 @@ impl TaskInitializer {
     pub async fn submit_one(
         &self,
         request: TaskRequest,
+        share: Share,
         caller: Option<&TraceContext>,
     ) -> Result<Submitted, Refusal> {
         let arrived = Arrival::now();
         let Admitted { task, note } = self.admission.admit(request, caller).await?;
-        let answer = self.store(vec![task.clone()]).await.pop();
+        let answer = self.store(vec![task.clone()], share).await.pop();
         let answer = answer.unwrap_or(Err(Refusal::OutcomeUnknown));
         note.record(&answer, &arrived);
         Ok(Submitted {
@@ -149,14 +153,19 @@ impl TaskInitializer {
         })
     }
 
-    async fn store(&self, tasks: Vec<NewTask>) -> Vec<Result<Accepted, Refusal>> {
+    async fn store(&self, tasks: Vec<NewTask>, share: Share) -> Vec<Result<Accepted, Refusal>> {
         if tasks.is_empty() {
             return Vec::new();
         }
         let count = tasks.len();
         let all = |refusal: Refusal| vec![Err(refusal); count];
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Waiting { tasks, reply }) {
+        let waiting = Waiting {
+            tasks,
+            share,
+            reply,
+        };
+        match self.queue.try_send(waiting) {
             Ok(()) => answer
                 .await
                 .unwrap_or_else(|_| all(Refusal::OutcomeUnknown)),

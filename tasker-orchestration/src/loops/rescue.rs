@@ -1,7 +1,7 @@
 //! Rescue: steps whose worker stopped without handing in a result become messages to the owners of their
 //! shards, who put them back or give them up. A duty of the whole cluster: done by the owner of shard 0.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Steps taken back in one statement.
 const MOST: i64 = 500;
-/// For how long a worker that stopped is still looked after: longer than any claim takes to commit.
+/// For how long a worker that stopped is still looked after: longer than most claims take to commit.
 const RECENT_MS: i64 = 15_000;
-/// The same until a pass has gone well: whoever had this duty before may have died in the middle of it, and
-/// workers may have stopped while nobody had it.
-const EVER_MS: i64 = 366 * 24 * 60 * 60 * 1_000;
+/// How often whatever is claimed is looked through for steps whose worker is not alive: a claim may be committed
+/// later than that, and whoever had this duty before may have died in the middle of it.
+const ALL: Duration = Duration::from_secs(60);
 
 /// The rescuer.
 #[derive(Debug)]
@@ -31,18 +31,20 @@ pub struct Rescue {
 impl Rescue {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut since_ms = EVER_MS;
+        let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             if !self.shards.borrow().contains(&0) {
-                since_ms = EVER_MS;
+                looked = None;
             } else if self.breaker.admit().is_ok() {
-                since_ms = match db::tell(&self.breaker, self.pass(since_ms).await) {
-                    Ok(()) => RECENT_MS,
+                let all = looked.is_none_or(|at| at.elapsed() >= ALL);
+                match db::tell(&self.breaker, self.pass(all).await) {
+                    Ok(()) if all => looked = Some(Instant::now()),
+                    Ok(()) => {}
                     Err(error) => {
                         tracing::warn!(%error, "rescuing steps failed; trying again");
-                        EVER_MS
+                        looked = None;
                     }
-                };
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -51,9 +53,9 @@ impl Rescue {
         }
     }
 
-    /// Takes back what workers had that stopped within the last `since_ms`.
-    async fn pass(&self, since_ms: i64) -> db::Result<()> {
-        let stopped = workers::expire(&self.pool, since_ms).await?;
+    /// Takes back what workers had that stopped lately, or `all` that is claimed by whoever is not alive.
+    async fn pass(&self, all: bool) -> db::Result<()> {
+        let stopped = workers::expire(&self.pool, RECENT_MS, all).await?;
         if stopped.is_empty() {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tasker_shared::db::pool::Pool;
+use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::shards::{self, Shard};
 use tasker_shared::metrics::correlation;
 use tasker_shared::{db, ids};
@@ -21,7 +21,8 @@ const HELD_FOR: Duration = Duration::from_millis(4_500);
 /// The owner of shards.
 #[derive(Debug)]
 pub struct Owner {
-    pub pool: Pool,
+    /// Its own: a pool may be busy for longer than shards are held.
+    pub connection: Pinned,
     pub server: Uuid,
     pub name: String,
     /// Tells the loops what is owned.
@@ -30,10 +31,11 @@ pub struct Owner {
 
 impl Owner {
     /// Works until `stop`, then gives everything back.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut renewed = Instant::now();
         while !stop.is_cancelled() {
-            let pause = match self.pass().await {
+            let passed = self.pass().await;
+            let pause = match self.connection.check(passed) {
                 Ok(sated) => {
                     renewed = Instant::now();
                     if sated { INTERVAL } else { HUNGRY }
@@ -41,7 +43,7 @@ impl Owner {
                 Err(error) => {
                     tracing::warn!(%error, "renewing shards failed; trying again");
                     if renewed.elapsed() > HELD_FOR {
-                        self.own(Vec::new());
+                        own(&self.owned, Vec::new());
                     }
                     HUNGRY
                 }
@@ -51,47 +53,54 @@ impl Owner {
                 () = stop.cancelled() => {}
             }
         }
-        self.own(Vec::new());
-        if let Err(error) = shards::leave(&self.pool, self.server).await {
+        own(&self.owned, Vec::new());
+        if let Err(error) = self.leave().await {
             tracing::warn!(%error, "giving shards back failed; they are free in five seconds");
         }
     }
 
+    async fn leave(&mut self) -> db::Result<()> {
+        shards::leave(self.connection.get().await?, self.server).await
+    }
+
     /// Renews, takes and gives; says whether this server has its share.
-    async fn pass(&self) -> db::Result<bool> {
-        let all = shards::renew(&self.pool, self.server, &self.name).await?;
+    async fn pass(&mut self) -> db::Result<bool> {
+        // One that has fallen silent would be waited for until the shards are lost.
+        self.connection.test().await?;
+        let connection = self.connection.get().await?;
+        let all = shards::renew(&mut *connection, self.server, &self.name).await?;
         let others = all.first().map_or(0, |shard| shard.others);
         correlation::share_among(usize::try_from(others).unwrap_or(0) + 1);
         let mut mine: Vec<i16> = all.iter().filter(|s| s.mine).map(|s| s.shard).collect();
         match balance(&all, others) {
             Balance::Take(most) => {
-                let taken = shards::take(&self.pool, self.server, most).await?;
+                let taken = shards::take(connection, self.server, most).await?;
                 mine.extend(taken.iter().map(|s| s.shard));
             }
             Balance::Give(count) => {
                 let given = mine.split_off(mine.len() - count);
-                self.own(mine.clone());
-                shards::release(&self.pool, self.server, &given).await?;
+                own(&self.owned, mine.clone());
+                shards::release(connection, self.server, &given).await?;
             }
             Balance::Keep => {}
         }
         mine.sort_unstable();
         let sated =
             i64::try_from(mine.len()).unwrap_or(i64::MAX) >= i64::from(ids::SHARDS) / (others + 1);
-        self.own(mine);
+        own(&self.owned, mine);
         Ok(sated)
     }
+}
 
-    fn own(&self, mine: Vec<i16>) {
-        self.owned.send_if_modified(|owned| {
-            if *owned == mine {
-                return false;
-            }
-            tracing::debug!(shards = ?mine, "shards owned");
-            *owned = mine;
-            true
-        });
-    }
+fn own(owned: &watch::Sender<Vec<i16>>, mine: Vec<i16>) {
+    owned.send_if_modified(|owned| {
+        if *owned == mine {
+            return false;
+        }
+        tracing::debug!(shards = ?mine, "shards owned");
+        *owned = mine;
+        true
+    });
 }
 
 /// What to do about the shards.

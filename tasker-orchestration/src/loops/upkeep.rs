@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(600);
+/// How soon again where something went wrong.
+const SOON: Duration = Duration::from_secs(60);
 /// How far ahead partitions are made.
 const WEEKS_AHEAD: i32 = 4;
 
@@ -28,11 +30,13 @@ impl Upkeep {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let duty = self.shards.borrow_and_update().contains(&0);
+            let mut pause = INTERVAL;
             if duty && let Err(error) = self.pass().await {
-                tracing::warn!(%error, "upkeep failed; trying again");
+                tracing::warn!(%error, "upkeep failed; trying again in a minute");
+                pause = SOON;
             }
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = self.shards.changed(), if !duty => {}
                 () = stop.cancelled() => {}
             }

@@ -28,7 +28,7 @@ use crate::lifecycle::control::Controls;
 use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::result_processor::ResultProcessor;
-use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
+use crate::lifecycle::task_initializer::{self, Admission, Choice, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
 use crate::loops::pulse::{Answering, Pulse};
@@ -102,7 +102,7 @@ impl Assembled {
         let (server, address) = (identity.server, identity.address);
         let (clock, wakes) = (identity.clock.clone(), Wakes::default());
         let (vitals, answering) = (Vitals::default(), Arc::new(Answering::default()));
-        let pool = targets.pool.clone();
+        let (pool, duties) = (targets.pool.clone(), targets.target.duties());
         let pressure = Pressure::new(
             config.backpressure.clone(),
             pool.clone(),
@@ -145,7 +145,7 @@ impl Assembled {
         };
         let loops = Loops {
             owner: Owner {
-                pool: pool.clone(),
+                connection: Pinned::new(targets.target.by_key()),
                 server,
                 name: format!("{}@{address}", std::process::id()),
                 owned,
@@ -158,9 +158,10 @@ impl Assembled {
                 wakes: wakes.clone(),
                 patience: Patience::new(interval),
                 breaker: breakers.pgmq.clone(),
+                choice: Choice::default(),
             },
             timer: Timer {
-                pool: pool.clone(),
+                pool: duties.clone(),
                 shards: shards.clone(),
                 delayed,
                 wakes: wakes.clone(),
@@ -168,7 +169,7 @@ impl Assembled {
                 breaker: breakers.pgmq.clone(),
             },
             rescue: Rescue {
-                pool: pool.clone(),
+                pool: duties.clone(),
                 shards: shards.clone(),
                 breaker: breakers.pgmq.clone(),
             },

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::body::{Body as HttpBody, Bytes};
+use axum::body::{Body as HttpBody, BodyDataStream, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use futures::StreamExt;
@@ -117,7 +117,7 @@ fn pointer(path: &KeyPath) -> String {
 }
 
 /// No media type at all is taken for the right one.
-fn expect_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
+pub(super) fn expect_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
     let Some(given) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
@@ -136,7 +136,7 @@ fn expect_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
     ))
 }
 
-async fn read(body: HttpBody, limit: usize) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: HttpBody, limit: usize) -> Result<Bytes, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut read: Vec<u8> = Vec::new();
     while let Some(chunk) = chunks.next().await {
@@ -145,22 +145,27 @@ async fn read(body: HttpBody, limit: usize) -> Result<Bytes, ApiError> {
         })?;
         if read.len() + chunk.len() > limit {
             drop(read);
-            let mut left = limit.saturating_mul(READ_ON);
-            let rest = async {
-                while let Some(Ok(chunk)) = chunks.next().await {
-                    left = left.saturating_sub(chunk.len());
-                    if left == 0 {
-                        break;
-                    }
-                }
-            };
-            // Whether the rest came in time changes nothing.
-            let _ = tokio::time::timeout(READ_ON_FOR, rest).await;
+            read_on(chunks, limit).await;
             return Err(ApiError::too_large("body", MAX_BODY, limit, None));
         }
         read.extend_from_slice(&chunk);
     }
     Ok(read.into())
+}
+
+/// Reads a body on that is refused, and keeps nothing of it: whoever is still sending would not see the answer.
+pub(super) async fn read_on(mut body: BodyDataStream, limit: usize) {
+    let mut left = limit.saturating_mul(READ_ON);
+    let rest = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whether the rest came in time changes nothing.
+    let _ = tokio::time::timeout(READ_ON_FOR, rest).await;
 }
 
 /// A query string.

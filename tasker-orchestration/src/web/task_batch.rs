@@ -11,7 +11,8 @@ use tasker_shared::wire::{
 use super::App;
 use super::access::By;
 use super::error::{ApiError, DatabaseAway};
-use super::extract::{Body, Caller, parse};
+use super::extract::{Caller, parse};
+use super::submission::Submission;
 use crate::lifecycle::admission::Refusal;
 use crate::lifecycle::task_initializer::Accepted;
 
@@ -37,7 +38,10 @@ pub(super) async fn create_batch(
     State(app): State<App>,
     by: By,
     Caller(caller): Caller,
-    Body(batch): Body<Batch>,
+    Submission {
+        asked: batch,
+        share,
+    }: Submission<Batch>,
 ) -> Result<Response, ApiError> {
     app.initializer.pressure().check()?;
     let most = app.loaded.config.limits.max_batch_tasks;
@@ -50,7 +54,8 @@ pub(super) async fn create_batch(
     }
     let mut good = Vec::with_capacity(batch.tasks.len());
     let mut answers: Vec<Option<ApiError>> = Vec::with_capacity(batch.tasks.len());
-    for task in &batch.tasks {
+    // Each text goes as soon as it has been read: what waits below holds its documents once.
+    for task in batch.tasks {
         let request = parse::<TaskRequest>(task.get().as_bytes(), "");
         let allowed = request.and_then(|request| by.reaches(&request.namespace).map(|()| request));
         match allowed {
@@ -61,7 +66,8 @@ pub(super) async fn create_batch(
             Err(error) => answers.push(Some(error)),
         }
     }
-    let submitted = app.initializer.submit(good, caller.as_ref()).await;
+    let submitted = app.initializer.submit(good, share, caller.as_ref());
+    let submitted = submitted.await;
     // All that could be stored wait together, so where one met a full channel, nothing was stored.
     let busy = submitted.iter().find_map(|answer| match answer {
         Err(Refusal::Busy(busy)) => Some(*busy),

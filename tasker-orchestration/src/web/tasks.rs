@@ -8,7 +8,8 @@ use tasker_shared::wire::{ErrorResponse, TaskRequest, TaskResponse};
 use super::App;
 use super::access::By;
 use super::error::ApiError;
-use super::extract::{Body, Caller, TaskPath};
+use super::extract::{Caller, TaskPath};
+use super::submission::Submission;
 use super::view::Results;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -32,11 +33,15 @@ pub(super) async fn create(
     State(app): State<App>,
     by: By,
     Caller(caller): Caller,
-    Body(request): Body<TaskRequest>,
+    Submission {
+        asked: request,
+        share,
+    }: Submission<TaskRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<TaskResponse>), ApiError> {
     by.reaches(&request.namespace)?;
     app.initializer.pressure().check()?;
-    let submitted = app.initializer.submit_one(request, caller.as_ref()).await?;
+    let submitted = app.initializer.submit_one(request, share, caller.as_ref());
+    let submitted = submitted.await?;
     let accepted = submitted.accepted;
     let task = match accepted.replayed {
         true => app.task_view(accepted.task_uuid, Results::Without).await?,

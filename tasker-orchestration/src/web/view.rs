@@ -145,7 +145,7 @@ fn stored(task: NewTask) -> TaskRow {
         template_id: task.template_id,
         state: task.begin.task_state(),
         priority: task.priority,
-        context: task.context,
+        context: task.context.as_ref().to_owned(),
         correlation_id: task.correlation_id,
         parent_correlation_id: task.parent_correlation_id,
         initiator: task.initiator,

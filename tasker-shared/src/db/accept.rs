@@ -1,5 +1,7 @@
 //! Acceptance: a batch of tasks with their steps and first messages, in one statement.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
@@ -34,8 +36,8 @@ pub struct NewTask {
     pub priority: i16,
     pub sampled: bool,
     pub traced: bool,
-    /// JSON text.
-    pub context: String,
+    /// JSON text. Clones of the task share it.
+    pub context: Arc<str>,
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
     /// The caller's W3C trace context.
@@ -142,6 +144,15 @@ statements! {
         "SELECT k.namespace, k.name, k.key, k.task_uuid, k.digest
            FROM unnest($1::text[], $2::text[], $3::text[]) AS w(namespace, name, key)
            JOIN tasker.idempotency_keys k USING (namespace, name, key)";
+}
+
+impl NewTask {
+    /// How much it holds, about.
+    pub fn bytes(&self) -> usize {
+        let options = self.options.as_ref().map_or(0, String::len);
+        let tags: usize = self.tags.iter().map(String::len).sum();
+        size_of::<NewTask>() + self.context.len() + options + tags
+    }
 }
 
 impl Begin {

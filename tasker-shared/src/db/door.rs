@@ -121,10 +121,12 @@ impl Error {
     }
 
     /// Whether what was sent is at fault, so that sending it again brings the same error: it is no valid value,
-    /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all.
+    /// breaks a constraint or is too large, SQLSTATE class 22, 23 or 54, or it could not be sent at all. A partition
+    /// that is not there is nobody's fault.
     pub fn blames_data(&self) -> bool {
         match &self.source {
             sqlx::Error::Encode(_) => true,
+            _ if self.is_missing_partition() => false,
             _ => self
                 .sqlstate()
                 .is_some_and(|code| ["22", "23", "54"].contains(&code.get(..2).unwrap_or(""))),
@@ -144,8 +146,7 @@ impl Error {
 pub(super) async fn answered<T>(
     query: impl Future<Output = std::result::Result<T, sqlx::Error>>,
 ) -> std::result::Result<T, sqlx::Error> {
-    let answer = tokio::time::timeout(ANSWER, query).await;
-    answer.unwrap_or_else(|_| Err(pool::silent()))
+    pool::silence::within(ANSWER, query).await
 }
 
 /// Passes `result` on, and tells the breaker whether the database was reached: one that answers with an error was.

@@ -10,6 +10,7 @@ mod differential;
 mod facts;
 mod gauges;
 mod measured;
+mod rescued;
 mod stale;
 mod weeks;
 

@@ -2,7 +2,7 @@
 //! have one in use.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
@@ -10,11 +10,12 @@ use sqlx::{ConnectOptions, Connection};
 use super::{Error, Result};
 
 mod measured;
+pub(super) mod silence;
 #[cfg(test)]
 mod tls;
 
 pub use measured::Pool;
-pub(super) use measured::{apart_from_waiting, silent};
+pub(super) use measured::apart_from_waiting;
 
 /// A connection unused for so long may have died meanwhile: a database takes longer than that to restart.
 const REST: Duration = Duration::from_secs(1);
@@ -22,6 +23,9 @@ const REST: Duration = Duration::from_secs(1);
 /// When PostgreSQL ends a transaction whose process says nothing: the host of that process may be gone, and what
 /// the transaction holds would be held until the network gives up, which by default takes two hours.
 const ABANDONED: &str = "60s";
+
+/// Connections for the duties of a server.
+const DUTIES: u32 = 2;
 
 /// How to reach the database, from its URL.
 #[derive(Debug, Clone)]
@@ -89,6 +93,11 @@ impl Target {
         self.is_pooled
     }
 
+    /// The same for statements that reach rows by key: one plan serves every call.
+    pub fn by_key(&self) -> Target {
+        self.with(&[("plan_cache_mode", "force_generic_plan")])
+    }
+
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
     /// is, and hot tables are empty whenever it looks: left alone it plans each call anew, or scans and
     /// hashes whole tables. So plans are made once, and reach every row by its key.
@@ -122,9 +131,14 @@ impl Target {
 
     /// A pool of at most `connections`, opened as they are needed, not tested before each use but after a rest: when
     /// the database has been away, whoever asks next gets none of the dead ones. Its statements reach rows by
-    /// key, so one plan serves every call.
+    /// key.
     pub fn pool(&self, connections: u32) -> Pool {
         Pool::new("general", self.unmeasured_pool(connections))
+    }
+
+    /// A small pool beside the general one, for the duties of a server that must not wait until that is free.
+    pub fn duties(&self) -> Pool {
+        Pool::new("duties", self.unmeasured_pool(DUTIES))
     }
 
     /// The same as the library has it.
@@ -135,16 +149,17 @@ impl Target {
             .test_before_acquire(false)
             .before_acquire(|connection, rested| {
                 Box::pin(async move {
+                    let opened = Instant::now().checked_sub(rested.age);
+                    if opened.is_some_and(silence::is_doubtful) {
+                        return Err(silence::silent());
+                    }
                     if rested.idle_for >= REST {
-                        connection.ping().await?;
+                        silence::ask(connection).await?;
                     }
                     Ok(true)
                 })
             })
-            .connect_lazy_with(
-                self.with(&[("plan_cache_mode", "force_generic_plan")])
-                    .options,
-            )
+            .connect_lazy_with(self.by_key().options)
     }
 
     /// A connection of its own.
@@ -165,7 +180,15 @@ impl Target {
 #[derive(Debug)]
 pub struct Pinned {
     target: Target,
-    connection: Option<PgConnection>,
+    connection: Option<Opened>,
+    /// When the first of those was asked that were silent since one answered.
+    silent_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    connection: PgConnection,
+    at: Instant,
 }
 
 impl Pinned {
@@ -174,16 +197,47 @@ impl Pinned {
         Pinned {
             target,
             connection: None,
+            silent_since: None,
         }
     }
 
-    /// The connection, opened where there is none.
+    /// The connection, opened where there is none, or none that is to be trusted.
     pub async fn get(&mut self) -> Result<&mut PgConnection> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.target.connect().await?,
+        let trusted = self
+            .connection
+            .take()
+            .filter(|opened| !silence::is_doubtful(opened.at));
+        let opened = match trusted {
+            Some(opened) => opened,
+            None => {
+                let at = Instant::now();
+                let connection = self.target.connect().await?;
+                Opened { connection, at }
+            }
         };
-        Ok(self.connection.insert(connection))
+        Ok(&mut self.connection.insert(opened).connection)
+    }
+
+    /// Asks the connection whether it answers; where it has fallen silent and the next one does answer, the
+    /// process does without all others that are as old. For loops that wait for nothing else.
+    pub async fn test(&mut self) -> Result<()> {
+        let (is_new, asked) = (self.connection.is_none(), Instant::now());
+        let answer = silence::ask(self.get().await?).await;
+        match answer {
+            Ok(()) => {
+                if let Some(since) = self.silent_since.take().filter(|_| is_new) {
+                    silence::found(since);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if silence::is_silence(&error) {
+                    self.silent_since.get_or_insert(asked);
+                }
+                self.connection = None;
+                Err(Error::new("test_connection", error))
+            }
+        }
     }
 
     /// Closes the connection where there is one: the next is a new one.

@@ -31,24 +31,43 @@ pub struct Request {
 }
 
 statements! {
-    ANY, "has_requests" = "SELECT EXISTS (SELECT 1 FROM tasker.requests)";
+    WANTED, "list_wanted" =
+        "SELECT DISTINCT namespace, name, version, priority
+           FROM (SELECT namespace, name, version, priority FROM tasker.requests WHERE id <> ALL ($1) ORDER BY id LIMIT $2) r";
     TAKE, "take_requests", [Receive Requests, Delete Requests] =
         "DELETE FROM tasker.requests
-          WHERE id = ANY (ARRAY (SELECT id FROM tasker.requests ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+          WHERE id = ANY (ARRAY (SELECT id FROM tasker.requests WHERE id <> ALL ($1) ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
          RETURNING id, task_uuid, namespace, name, version, context::text AS context, priority, correlation_id, parent_correlation_id,
                    idempotency_key, initiator, source_system, reason, tags, run_at, requested_at";
 }
 
-/// Whether any submission waits.
-pub async fn any(connection: &mut PgConnection) -> Result<bool> {
-    ANY.run(sqlx::query_scalar(ANY.sql).fetch_one(connection))
-        .await
+/// The template that a submission asks for, and its priority.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Wanted {
+    pub namespace: String,
+    pub name: String,
+    pub version: Option<String>,
+    pub priority: i16,
 }
 
-/// Takes up to `most` submissions; they are gone when the transaction that this runs in commits, which
-/// must therefore be the one that makes their tasks.
-pub async fn take(transaction: &mut Transaction<'_>, most: i64) -> Result<Vec<Request>> {
-    let query = sqlx::query_as(TAKE.sql).bind(most);
+/// What the submissions ask for that `take` would take now; nothing where none waits.
+pub async fn list_wanted(
+    connection: &mut PgConnection,
+    without: &[i64],
+    most: i64,
+) -> Result<Vec<Wanted>> {
+    let query = sqlx::query_as(WANTED.sql).bind(without).bind(most);
+    WANTED.run(query.fetch_all(connection)).await
+}
+
+/// Takes up to `most` submissions, `without` some; they are gone when the transaction that this runs in commits,
+/// which must therefore be the one that makes their tasks.
+pub async fn take(
+    transaction: &mut Transaction<'_>,
+    without: &[i64],
+    most: i64,
+) -> Result<Vec<Request>> {
+    let query = sqlx::query_as(TAKE.sql).bind(without).bind(most);
     let requests: Vec<Request> = TAKE.run(query.fetch_all(&mut **transaction)).await?;
     let recent = requests.last().map(|request| Correlation {
         id: request.correlation_id,

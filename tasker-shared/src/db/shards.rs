@@ -1,9 +1,9 @@
 //! Servers and the shards they own. A server holds a shard for five seconds at a time and renews well
 //! before; whoever finds one free may take it.
 
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::pool::Pool;
 use super::{Result, statements};
 
 /// A shard as one server sees it.
@@ -45,30 +45,30 @@ statements! {
 }
 
 /// Says that `server` is alive, renews the shards it holds, and tells the state of all.
-pub async fn renew(pool: &Pool, server: Uuid, name: &str) -> Result<Vec<Shard>> {
+pub async fn renew<'c>(on: impl PgExecutor<'c>, server: Uuid, name: &str) -> Result<Vec<Shard>> {
     let query = sqlx::query_as(RENEW.sql)
         .bind(server)
         .bind(name)
         .bind(env!("CARGO_PKG_VERSION"));
-    RENEW.run(query.fetch_all(pool)).await
+    RENEW.run(query.fetch_all(on)).await
 }
 
 /// Takes up to `most` free shards.
-pub async fn take(pool: &Pool, server: Uuid, most: i64) -> Result<Vec<Shard>> {
+pub async fn take<'c>(on: impl PgExecutor<'c>, server: Uuid, most: i64) -> Result<Vec<Shard>> {
     let query = sqlx::query_as(TAKE.sql).bind(server).bind(most);
-    TAKE.run(query.fetch_all(pool)).await
+    TAKE.run(query.fetch_all(on)).await
 }
 
 /// Gives shards back for others to take.
-pub async fn release(pool: &Pool, server: Uuid, shards: &[i16]) -> Result<()> {
+pub async fn release<'c>(on: impl PgExecutor<'c>, server: Uuid, shards: &[i16]) -> Result<()> {
     let query = sqlx::query(RELEASE.sql).bind(server).bind(shards);
-    RELEASE.run(query.execute(pool)).await.map(drop)
+    RELEASE.run(query.execute(on)).await.map(drop)
 }
 
 /// Gives back everything: the server stops.
-pub async fn leave(pool: &Pool, server: Uuid) -> Result<()> {
+pub async fn leave<'c>(on: impl PgExecutor<'c>, server: Uuid) -> Result<()> {
     LEAVE
-        .run(sqlx::query(LEAVE.sql).bind(server).execute(pool))
+        .run(sqlx::query(LEAVE.sql).bind(server).execute(on))
         .await
         .map(drop)
 }

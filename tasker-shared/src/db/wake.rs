@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::Target;
+use super::pool::silence::{ANSWER, doubtful, silent, within};
 
 /// What a wake is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,19 +135,24 @@ async fn listen_once(
     hears: &impl Fn(bool),
     pause: &mut Duration,
 ) -> Result<(), sqlx::Error> {
-    let pool = target.unmeasured_pool(1);
+    let (pool, opened) = (target.unmeasured_pool(1), Instant::now());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     let own = format!("tasker_self_{}", uuid::Uuid::new_v4().simple());
     let channels = topics.iter().map(|t| t.channel()).chain([own.as_str()]);
-    listener.listen_all(channels).await?;
+    within(ANSWER, listener.listen_all(channels)).await?;
     *pause = Duration::from_millis(100);
     wakes.set_hears(true);
     hears(true);
     topics.iter().for_each(|&topic| wakes.wake_all(topic));
     let mut tested = false;
     loop {
-        match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+        let patience = if tested { ANSWER } else { SILENCE };
+        let heard = tokio::select! {
+            heard = tokio::time::timeout(patience, listener.try_recv()) => heard,
+            () = doubtful(opened) => return Err(silent()),
+        };
+        match heard {
             Ok(Ok(Some(notification))) => {
                 tested = false;
                 let topic = topics
@@ -156,13 +162,11 @@ async fn listen_once(
             }
             Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => return Err(error),
-            Err(_) if tested => return Err(sqlx::Error::PoolTimedOut),
+            Err(_) if tested => return Err(silent()),
             Err(_) => {
                 tested = true;
-                sqlx::query("SELECT pg_notify($1, '')")
-                    .bind(&own)
-                    .execute(&mut listener)
-                    .await?;
+                let test = sqlx::query("SELECT pg_notify($1, '')").bind(&own);
+                within(ANSWER, test.execute(&mut listener)).await?;
             }
         }
     }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::{Result, Statement};
+use crate::ids;
 
 /// A week by its Monday, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,8 +26,7 @@ impl Week {
 
     /// The week in which a task was accepted.
     pub(super) fn of(task_uuid: Uuid) -> Week {
-        let ms = i64::try_from(task_uuid.as_u128() >> 80).unwrap_or(0);
-        Week::at(DateTime::from_timestamp_millis(ms).unwrap_or_default())
+        Week::at(ids::accepted_at(task_uuid))
     }
 
     /// Whether a statement failed because the week has no partitions (any more).
@@ -82,7 +82,6 @@ fn on_partitions(sql: &str, week: Week) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap_or_default()

@@ -1,6 +1,7 @@
 //! Workers. A worker's row is the lease of everything it runs: one update a heartbeat renews it all. When
 //! the row has expired, rescue takes back what the worker had claimed.
 
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::pool::Pool;
@@ -45,8 +46,11 @@ statements! {
         "WITH expired AS (UPDATE tasker.workers SET stopped_at = now() WHERE stopped_at IS NULL AND lease_until <= now() RETURNING worker),
          -- a claim that began before its worker expired may be committed after it: looked for a while longer
          recent AS (SELECT worker FROM tasker.workers WHERE stopped_at > now() - $1 * interval '1 ms'),
+         -- and whoever has claimed anything and is not alive, however long ago that was; a scan
+         gone AS (SELECT DISTINCT r.worker FROM tasker.ready r WHERE $2 AND r.worker IS NOT NULL
+                     AND NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = r.worker AND w.stopped_at IS NULL)),
          forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
-         SELECT worker FROM expired UNION SELECT worker FROM recent";
+         SELECT worker FROM expired UNION SELECT worker FROM recent UNION SELECT worker FROM gone";
     RESCUE, "rescue_steps", [Delete Steps, Send Results] =
         "WITH
          -- what the workers had claimed; a scan, but only while there are workers to look after
@@ -65,7 +69,7 @@ statements! {
            FROM lost JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     GIVE_BACK, "give_back_unheard", [Delete Steps, Send Results] =
         "WITH
-         -- claimed by the worker, and unknown to it; a scan, but only after a claim whose answer was not heard
+         -- claimed by the worker, and unknown to it; a scan, once a minute and after a claim whose answer was not heard
          unheard AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
                          SELECT ctid FROM tasker.ready WHERE worker = $1 AND id <> ALL ($2) LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
@@ -84,7 +88,7 @@ statements! {
 }
 
 /// Makes the worker's row; its lease begins.
-pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
+pub async fn register<'c>(on: impl PgExecutor<'c>, registration: &Registration) -> Result<()> {
     let query = sqlx::query(REGISTER.sql)
         .bind(registration.worker)
         .bind(&registration.name)
@@ -93,12 +97,12 @@ pub async fn register(pool: &Pool, registration: &Registration) -> Result<()> {
         .bind(&registration.callables)
         .bind(registration.slots)
         .bind(registration.lease_ms);
-    REGISTER.run(query.execute(pool)).await.map(drop)
+    REGISTER.run(query.execute(on)).await.map(drop)
 }
 
 /// Renews the lease, and asks which of the tasks being run go on no more.
-pub async fn beat(
-    pool: &Pool,
+pub async fn beat<'c>(
+    on: impl PgExecutor<'c>,
     worker: Uuid,
     lease_ms: i64,
     busy: i32,
@@ -111,27 +115,22 @@ pub async fn beat(
         .bind(running)
         .bind(running.iter().min().copied().unwrap_or_default())
         .bind(running.iter().max().copied().unwrap_or_default());
-    let (alive, ended) = BEAT.run(query.fetch_one(pool)).await?;
+    let (alive, ended) = BEAT.run(query.fetch_one(on)).await?;
     Ok(Beat { alive, ended })
 }
 
 /// Ends the lease: nothing of the worker's runs any more.
-pub async fn stop(pool: &Pool, worker: Uuid) -> Result<()> {
-    STOP.run(sqlx::query(STOP.sql).bind(worker).execute(pool))
+pub async fn stop<'c>(on: impl PgExecutor<'c>, worker: Uuid) -> Result<()> {
+    STOP.run(sqlx::query(STOP.sql).bind(worker).execute(on))
         .await
         .map(drop)
 }
 
 /// Ends the leases that ran out and returns the workers to rescue from: those, and any that stopped within
-/// the last `recent_ms`.
-pub async fn expire(pool: &Pool, recent_ms: i64) -> Result<Vec<Uuid>> {
-    EXPIRE
-        .run(
-            sqlx::query_scalar(EXPIRE.sql)
-                .bind(recent_ms)
-                .fetch_all(pool),
-        )
-        .await
+/// the last `recent_ms`; where `all` is to be gone through, whoever has claimed anything and is not alive.
+pub async fn expire(pool: &Pool, recent_ms: i64, all: bool) -> Result<Vec<Uuid>> {
+    let query = sqlx::query_scalar(EXPIRE.sql).bind(recent_ms).bind(all);
+    EXPIRE.run(query.fetch_all(pool)).await
 }
 
 /// Takes up to `most` claimed steps back from workers that stopped, and returns how many.

@@ -211,6 +211,11 @@ impl<T: Send + 'static> Sender<T> {
         let _ = self.inner.reserve().await;
     }
 
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.inner.max_capacity() - self.inner.capacity()
+    }
+
     /// The channel as others see it.
     pub fn watch(&self) -> Watch {
         let inner = self.inner.downgrade();

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Config;
-use tasker_shared::db::pool::{Pinned, Target};
+use tasker_shared::db::pool::{Pinned, Pool, Target};
 use tasker_shared::db::wake::{Patience, Wakes};
 use tasker_shared::db::workers::Registration;
 use tasker_shared::metrics::worker::ClaimMethod;
@@ -51,6 +51,7 @@ pub(super) struct Assembled {
     pub(super) loops: Loops,
     /// Of these loops.
     pub(super) vitals: Vitals,
+    pub(super) pool: Pool,
     pub(super) running: Running,
     pub(super) progress: Arc<Progress>,
     pub(super) drain_timeout: Duration,
@@ -79,7 +80,7 @@ impl Lease {
         let wakes = Wakes::default();
         let pgmq = Breaker::new("pgmq", config.circuit_breakers.pgmq().into());
         let heartbeat = Heartbeat {
-            pool: targets.pool.clone(),
+            connection: Pinned::new(targets.target.by_key()),
             registration: registration(worker, address),
             interval: Duration::from_millis(config.worker.heartbeat_interval_ms),
             worker: tell,
@@ -155,7 +156,7 @@ impl Assembled {
             executor,
             circuits,
             held,
-            unheard: Unheard::default(),
+            unheard: Unheard::new(Instant::now()),
             wakes: wakes.clone(),
             patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
             progress: Arc::clone(&progress),
@@ -176,7 +177,7 @@ impl Assembled {
         let drain_timeout = Duration::from_millis(config.worker.drain_timeout_ms);
         let state = web::State {
             gate,
-            pool,
+            pool: pool.clone(),
             callables,
             started_at: clock.now(),
             clock,
@@ -189,6 +190,7 @@ impl Assembled {
             router: web::router(Arc::new(state)),
             loops,
             vitals,
+            pool,
             running,
             progress,
             drain_timeout,

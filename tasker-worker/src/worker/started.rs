@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::Request;
+use futures::FutureExt;
 use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
@@ -18,7 +19,7 @@ use tasker_shared::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +32,10 @@ use crate::web;
 const TOPICS: &[Topic] = &[Topic::Steps, Topic::Lanes, Topic::Cancels];
 /// How long telemetry may take to leave when the worker has stopped.
 const FLUSH: Duration = Duration::from_secs(5);
-/// How long handlers that are told to stop after the drain time may take to be handed back.
+/// How long after the drain time handlers that are told to stop, and results that are on their way, are waited for.
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// How long after the drain time everything ends, whatever hangs: the lease, and what the address still serves.
+const END: Duration = Duration::from_secs(10);
 /// How long a database that is not there is waited for before a worker gives up starting, and how often it is looked for.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -103,7 +106,7 @@ impl Started {
                     Assembled::new(self.worker, lease, self.targets, self.gate, self.clock);
                 work(assembled, serving, shutdown).await
             }
-            Ok(false) => serving.end().await,
+            Ok(false) => serving.end(Instant::now() + END).await,
             Err(error) => Err(error),
         };
         tracing::info!("stopped");
@@ -124,6 +127,7 @@ async fn work(
         router,
         loops,
         vitals,
+        pool,
         running,
         progress,
         drain_timeout,
@@ -136,7 +140,7 @@ async fn work(
         heartbeat,
         listen,
     } = loops;
-    let (claiming, beating) = (CancellationToken::new(), CancellationToken::new());
+    let [claiming, arriving, beating] = [(); 3].map(|()| CancellationToken::new());
     let beside = TaskTracker::new();
     if let Some((target, wakes)) = listen {
         let told = Arc::clone(&progress);
@@ -144,15 +148,20 @@ async fn work(
         let listening = wake::listen(target, TOPICS, wakes, hears, beating.clone());
         beside.spawn(vitals.clone().keep("listener", beating.clone(), listening));
     }
-    let counting = stats::keep(heartbeat.pool.clone(), beating.clone());
+    let counting = stats::keep(pool, beating.clone());
     beside.spawn(vitals.clone().keep("stats", beating.clone(), counting));
     let beats = heartbeat.run(beating.clone());
     beside.spawn(vitals.clone().keep("heartbeat", beating.clone(), beats));
-    let arriving = arrivals.run(async move || results.room().await);
-    beside.spawn(vitals.clone().guard("completions", arriving));
+    let arrived = arrivals.run(async move || results.room().await);
+    // Whoever makes a worker may keep the door open for longer than it works.
+    let arrived = arriving
+        .clone()
+        .run_until_cancelled_owned(arrived)
+        .map(drop);
+    beside.spawn(vitals.clone().guard("completions", arrived));
     let claims = claim.run(claiming.clone());
-    let claims = tokio::spawn(vitals.clone().keep("claims", claiming.clone(), claims));
-    let sending = tokio::spawn(vitals.clone().guard("result_sender", sender.run()));
+    let mut claims = tokio::spawn(vitals.clone().keep("claims", claiming.clone(), claims));
+    let mut sending = tokio::spawn(vitals.clone().guard("result_sender", sender.run()));
     serving.front.start(router);
 
     let is_told = tokio::select! {
@@ -162,17 +171,27 @@ async fn work(
     tracing::info!(running = running.count(), "draining");
     progress.drain();
     claiming.cancel();
+    let drained = Instant::now() + drain_timeout;
+    let (last, end) = (drained + HAND_BACK, drained + END);
     // The claim loop holds the way to the executor; when it and the last step are gone, the channels close.
-    let _ = claims.await;
-    drain(&running, drain_timeout).await;
-    let _ = sending.await;
+    if timeout_at(last, &mut claims).await.is_err() {
+        claims.abort();
+    }
+    drain(&running, drained).await;
+    arriving.cancel();
+    if timeout_at(last, &mut sending).await.is_err() {
+        sending.abort();
+        tracing::error!("not every result could be handed in; their steps run again elsewhere");
+    }
     beating.cancel();
     beside.close();
-    beside.wait().await;
+    if timeout_at(end, beside.wait()).await.is_err() {
+        tracing::warn!("the lease could not be ended; it runs out by itself");
+    }
     if !is_told {
         shutdown.await;
     }
-    serving.end().await
+    serving.end(end.max(Instant::now() + HAND_BACK)).await
 }
 
 impl Serving {
@@ -191,11 +210,17 @@ impl Serving {
         }
     }
 
-    async fn end(self) -> Result<(), Error> {
+    /// Takes no more requests, and ends when those that run have, at `until` at the latest.
+    async fn end(mut self, until: Instant) -> Result<(), Error> {
         self.stop.cancel();
-        match self.task.await {
-            Ok(served) => served.map_err(Error::Serve),
-            Err(_) => Ok(()),
+        match timeout_at(until, &mut self.task).await {
+            Ok(Ok(served)) => served.map_err(Error::Serve),
+            Ok(Err(_)) => Ok(()),
+            Err(_) => {
+                tracing::warn!("requests that have not ended are given up");
+                self.task.abort();
+                Ok(())
+            }
         }
     }
 }
@@ -241,14 +266,14 @@ async fn try_prepare(
     Ok(())
 }
 
-/// Waits for what runs; what is not done in time is told to stop and handed back.
-async fn drain(running: &Running, timeout: Duration) {
-    let empty = async {
+/// Waits for what runs until `drained`; what is not done by then is told to stop and handed back.
+async fn drain(running: &Running, drained: Instant) {
+    let empty = async || {
         while running.count() > 0 {
             running.freed().await;
         }
     };
-    if tokio::time::timeout(timeout, empty).await.is_ok() {
+    if timeout_at(drained, empty()).await.is_ok() {
         return;
     }
     tracing::warn!(
@@ -256,15 +281,10 @@ async fn drain(running: &Running, timeout: Duration) {
         "the drain time is over; handing back what still runs"
     );
     running.stop_all(Stop::Drained);
-    let handed_back = async {
-        while running.count() > 0 {
-            running.freed().await;
-        }
-    };
-    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
+    if timeout_at(drained + HAND_BACK, empty()).await.is_err() {
         tracing::error!(
             running = running.count(),
-            "handlers do not stop; their steps go back when the lease runs out"
+            "handlers do not stop; their steps run again elsewhere"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! A worker whose handlers do what no built-in one does: `panics` panics in its first `times` attempts, `tells`
-//! answers what it is told of its trace, and logs that it does. It is started as `tasker worker` is; see `Stack::add_faulty_worker`.
+//! answers what it is told of its trace, and logs that it does, `blocks` blocks its thread for good, `large` answers a text of so many `bytes`. The door for
+//! completions is kept open for as long as the process lives. It is started as `tasker worker` is; see `Stack::add_faulty_worker`.
 #![allow(clippy::panic, reason = "that is what it is for")]
 
 use serde_json::{Value, json};
@@ -7,12 +8,22 @@ use tasker_shared::config::Argument;
 use tasker_worker::{StepContext, StepError, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let worked = runtime.block_on(work());
+    // A handler that blocks its thread must not keep the process.
+    runtime.shutdown_background();
+    worked
+}
+
+async fn work() -> Result<(), Box<dyn std::error::Error>> {
     let listen = Argument::new("--listen", "worker.listen", "127.0.0.1:0");
     let worker = Worker::from_env_with(&[listen])?
         .handler("panics", panics)
-        .handler("tells", tells);
+        .handler("tells", tells)
+        .handler("blocks", blocks)
+        .handler("large", large);
+    let _door = worker.completions();
     let mut terminate = signal(SignalKind::terminate())?;
     let started = worker.start().await?;
     if let Some(file) = std::env::var_os("TASKER_ADDRESS_FILE") {
@@ -22,6 +33,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         terminate.recv().await;
     };
     Ok(started.run_until(told).await?)
+}
+
+async fn blocks(_: StepContext) -> Result<Value, StepError> {
+    loop {
+        std::thread::park();
+    }
+}
+
+async fn large(context: StepContext) -> Result<Value, StepError> {
+    let bytes = context.config::<Value>()?["bytes"].as_u64();
+    let bytes = usize::try_from(bytes.unwrap_or_default());
+    Ok(Value::String("x".repeat(bytes.unwrap_or_default())))
 }
 
 async fn panics(context: StepContext) -> Result<Value, StepError> {

@@ -18,6 +18,8 @@ const SPACING: Duration = Duration::from_millis(500);
 pub enum Cause {
     /// The channel of submissions.
     Submissions { used: usize, capacity: usize },
+    /// What submissions hold together.
+    Bytes { held: usize, most: usize },
     /// The general pool.
     Pool { percent: u32 },
     /// The oldest submission by SQL.
@@ -31,6 +33,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Cause::Submissions { .. } => "submissions",
+            Cause::Bytes { .. } => "submission_bytes",
             Cause::Pool { .. } => "pool",
             Cause::Requests { .. } => "requests",
             Cause::Queue { .. } => "queue_depth",

@@ -100,7 +100,7 @@ impl Admission {
             priority: i16::try_from(request.priority.unwrap_or(0)).unwrap_or(0),
             sampled: followed.correlation.sampled,
             traced: followed.traced,
-            context: context.into(),
+            context: String::from(context).into(),
             correlation_id: followed.correlation.id,
             parent_correlation_id: request.parent_correlation_id,
             traceparent: caller.map(TraceContext::traceparent),

@@ -1,13 +1,15 @@
 //! Submissions made by `tasker.submit_task` inside users' own transactions: they are tasks already for those
 //! who asked, so a request that cannot run becomes a task in error that says why.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::Transaction;
 use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::Pinned;
-use tasker_shared::db::requests::{self, Request};
+use tasker_shared::db::requests::{self, Request, Wanted};
 use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::Topic;
 use tasker_shared::db::wake::{Patience, Wakes};
@@ -22,6 +24,8 @@ use super::{Refusal, keys_of, roots};
 
 /// Submissions taken in one transaction.
 const MOST_REQUESTS: i64 = 500;
+/// For how long a submission is passed over that cannot be stored.
+const ASIDE: Duration = Duration::from_secs(60);
 
 /// Takes submissions and makes their tasks.
 #[derive(Debug)]
@@ -32,6 +36,51 @@ pub struct Outbox {
     pub wakes: Wakes,
     pub patience: Patience,
     pub breaker: Breaker,
+    pub choice: Choice,
+}
+
+/// Which submissions are taken next: fewer and fewer where one of them cannot be stored, until that one is known.
+#[derive(Debug)]
+pub struct Choice {
+    most: i64,
+    /// Those that could not be stored, and until when they are passed over.
+    aside: HashMap<i64, Instant>,
+}
+
+impl Default for Choice {
+    fn default() -> Choice {
+        Choice {
+            most: MOST_REQUESTS,
+            aside: HashMap::new(),
+        }
+    }
+}
+
+impl Choice {
+    /// What is passed over now.
+    fn without(&mut self, now: Instant) -> Vec<i64> {
+        self.aside.retain(|_, until| *until > now);
+        self.aside.keys().copied().collect()
+    }
+
+    /// These were stored.
+    fn stored(&mut self) {
+        self.most = (self.most * 2).min(MOST_REQUESTS);
+    }
+
+    /// One of these cannot be; says which, where that is known.
+    fn refused(&mut self, requests: &[i64], now: Instant) -> Option<i64> {
+        match requests {
+            &[one] => {
+                self.aside.insert(one, now + ASIDE);
+                Some(one)
+            }
+            many => {
+                self.most = i64::try_from(many.len() / 2).unwrap_or(1).max(1);
+                None
+            }
+        }
+    }
 }
 
 impl Outbox {
@@ -48,9 +97,9 @@ impl Outbox {
             let result = self.pass().await;
             match db::tell(&self.breaker, self.connection.check(result)) {
                 // The next one shows whether the database is back for good.
-                Ok(0) if !self.breaker.is_closed() => continue,
-                Ok(0) => {}
-                Ok(_) => {
+                Ok(false) if !self.breaker.is_closed() => continue,
+                Ok(false) => {}
+                Ok(true) => {
                     self.patience.found();
                     continue;
                 }
@@ -64,14 +113,19 @@ impl Outbox {
         }
     }
 
-    /// Makes the tasks of what waits, in one transaction; returns how many.
-    async fn pass(&mut self) -> db::Result<usize> {
+    /// Makes the tasks of what waits, in one transaction; says whether there may be more.
+    async fn pass(&mut self) -> db::Result<bool> {
+        let without = self.choice.without(Instant::now());
         let connection = self.connection.get().await?;
-        if !requests::any(connection).await? {
-            return Ok(0);
+        let wanted = requests::list_wanted(connection, &without, self.choice.most).await?;
+        if wanted.is_empty() {
+            return Ok(false);
         }
+        self.look_up(&wanted).await?;
+        let connection = self.connection.get().await?;
         let mut transaction = Transaction::begin(connection, "take_requests").await?;
-        let requests = requests::take(&mut transaction, MOST_REQUESTS).await?;
+        let requests = requests::take(&mut transaction, &without, self.choice.most).await?;
+        let taken: Vec<i64> = requests.iter().map(|request| request.id).collect();
         let (mut tasks, mut notes) = (Vec::new(), Vec::new());
         for request in requests {
             if let Some(admitted) = self.admission.admit_submitted(request).await? {
@@ -85,20 +139,58 @@ impl Outbox {
             let made = accept::accept_within(&mut transaction, &tasks, &roots, true).await;
             if let Err(error) = made {
                 transaction.rollback().await?;
-                if error.is_missing_partition() {
-                    let times = tasks.iter().map(|task| task.created_at);
-                    upkeep::ensure_partitions_of(self.connection.get().await?, times).await?;
-                }
-                return Err(error);
+                return self.refused(error, &taken, &tasks).await;
             }
         }
         transaction.commit().await?;
+        self.choice.stored();
         let now = self.admission.clock.now();
         for (note, requested_at) in notes {
             let age = (now - requested_at).to_std().unwrap_or_default();
             note.stored(&Arrival::ago(age));
         }
-        Ok(tasks.len())
+        Ok(true)
+    }
+
+    /// Fills the caches from which the transaction's tasks are made: it must not wait for another connection.
+    async fn look_up(&self, wanted: &[Wanted]) -> db::Result<()> {
+        let mut keys = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let (namespace, name) = (&wanted.namespace, &wanted.name);
+            let found = self
+                .admission
+                .templates
+                .find(namespace, name, wanted.version.as_deref());
+            if let Some(blueprint) = found.await? {
+                keys.push((blueprint.template_id, wanted.priority));
+            }
+        }
+        self.blueprints.routes(keys).await.map(drop)
+    }
+
+    /// Submissions could not be stored together: that must hold up no others than the one it is about.
+    async fn refused(
+        &mut self,
+        error: db::Error,
+        taken: &[i64],
+        tasks: &[NewTask],
+    ) -> db::Result<bool> {
+        if error.is_unavailable() || error.is_conflict() {
+            return Err(error);
+        }
+        if error.is_missing_partition() {
+            let times = tasks.iter().map(|task| task.created_at);
+            upkeep::ensure_partitions_of(self.connection.get().await?, times).await?;
+        }
+        match self.choice.refused(taken, Instant::now()) {
+            Some(request) => tracing::error!(
+                %error, request, "a submission cannot be stored now; it is tried again in a minute"
+            ),
+            None => tracing::warn!(
+                %error, submissions = taken.len(), "storing submissions failed; taking fewer at once"
+            ),
+        }
+        Ok(true)
     }
 }
 
@@ -156,7 +248,7 @@ impl Admission {
             priority: request.priority,
             sampled: followed.correlation.sampled,
             traced: followed.traced,
-            context: request.context,
+            context: request.context.into(),
             correlation_id: followed.correlation.id,
             parent_correlation_id: request.parent_correlation_id,
             traceparent: None,
@@ -192,4 +284,32 @@ fn failure(refusal: &Refusal) -> String {
         _ => ("INVALID_INPUT", Vec::new()),
     };
     serde_json::json!({"code": code, "message": refusal.to_string(), "errors": errors}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_submissions_the_one_that_cannot_be_stored_is_found_and_passed_over_for_a_while() {
+        let (mut choice, now) = (Choice::default(), Instant::now());
+        let (bad, mut waiting) = (137, (0..400).collect::<Vec<i64>>());
+        let mut transactions = 0;
+        while waiting != [bad] {
+            transactions += 1;
+            assert!(transactions < 100, "{waiting:?}");
+            let without = choice.without(now);
+            let most = usize::try_from(choice.most).unwrap_or_default();
+            let open = waiting.iter().filter(|id| !without.contains(id));
+            let taken: Vec<i64> = open.take(most).copied().collect();
+            if taken.contains(&bad) {
+                choice.refused(&taken, now);
+            } else {
+                choice.stored();
+                waiting.retain(|id| !taken.contains(id));
+            }
+        }
+        assert_eq!(choice.without(now), [bad]);
+        assert!(choice.without(now + ASIDE).is_empty());
+    }
 }

@@ -18,6 +18,8 @@ use super::{Accepted, Refusal, Waiting, keys_of, roots};
 
 /// Tasks stored in one statement.
 const MOST_TASKS: usize = 1_000;
+/// Bytes of tasks after which no more are taken into it: it is copied on its way.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How often, and how far apart, storing is tried again while the database is away.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,29 +52,37 @@ impl Store {
     /// Stores what waits until no more can come.
     pub(super) async fn run(mut self) {
         while let Some(callers) = self.next().await {
-            let (replies, tasks): (Vec<_>, Vec<_>) = callers
-                .into_iter()
-                .map(|caller| ((caller.reply, caller.tasks.len()), caller.tasks))
-                .unzip();
-            let mut answers = self.store(tasks.concat()).await.into_iter();
-            for (reply, count) in replies {
+            let mut tasks = Vec::new();
+            let mut replies = Vec::with_capacity(callers.len());
+            for caller in callers {
+                replies.push((caller.reply, caller.tasks.len(), caller.share));
+                tasks.extend(caller.tasks);
+            }
+            let mut answers = self.store(tasks).await.into_iter();
+            for (reply, count, _share) in replies {
                 // A caller that has gone away does not need its answer.
                 let _ = reply.send(answers.by_ref().take(count).collect());
             }
         }
     }
 
-    /// Waits for a caller, and takes with it whoever else waits.
+    /// Waits for a caller, and takes with it whoever else waits. Those who have gone away, as at the end of their
+    /// request's time, were told that nothing is known of their tasks; these are not stored.
     async fn next(&self) -> Option<Vec<Waiting>> {
         let mut waiting = self.waiting.lock().await;
-        let first = waiting.recv().await?;
-        let mut count = first.tasks.len();
-        let mut callers = vec![first];
-        while count < MOST_TASKS
-            && let Some(next) = waiting.try_recv()
-        {
-            count += next.tasks.len();
-            callers.push(next);
+        let (mut callers, mut count, mut bytes) = (Vec::<Waiting>::new(), 0, 0);
+        while count < MOST_TASKS && bytes < MOST_BYTES {
+            let next = match callers.is_empty() {
+                true => Some(waiting.recv().await?),
+                false => waiting.try_recv(),
+            };
+            let Some(caller) = next else { break };
+            if caller.reply.is_closed() {
+                continue;
+            }
+            count += caller.tasks.len();
+            bytes += caller.tasks.iter().map(NewTask::bytes).sum::<usize>();
+            callers.push(caller);
         }
         Some(callers)
     }

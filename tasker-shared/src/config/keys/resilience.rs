@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::MIB;
 use crate::config::setting::{Reader, Rule};
 
 /// A range for keys that need no value.
@@ -142,6 +143,8 @@ section! {
         enabled: bool = true, ();
         /// How full the channel of submissions may be, in percent.
         channel_percent: u32 = 90, 1..=100;
+        /// How large the bodies may be together of submissions that are read or wait to be stored; one is taken however large it is.
+        submission_bytes: usize = 128 * MIB, 1_024..=64 * 1_024 * MIB;
         /// How much of the general pool may be in use, in percent, over about a second.
         pool_percent: u32 = 95, 1..=100;
         /// How long the oldest submission by SQL may have waited for a server.

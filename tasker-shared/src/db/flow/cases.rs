@@ -203,7 +203,10 @@ async fn a_stopped_workers_steps_come_back_and_its_late_result_counts_for_nothin
         "it is claimed already"
     );
     workers::stop(&world.pool, dead).await.unwrap();
-    assert_eq!(workers::expire(&world.pool, 60_000).await.unwrap(), [dead]);
+    assert_eq!(
+        workers::expire(&world.pool, 60_000, false).await.unwrap(),
+        [dead]
+    );
     assert_eq!(workers::rescue(&world.pool, &[dead], 10).await.unwrap(), 1);
     assert_eq!(
         world.end_as(dead, &lost[0], Outcome::Success).await,

@@ -122,7 +122,7 @@ async fn statements_messages_connections_and_transactions_are_measured() {
     for commits in [false, true] {
         let mut connection = world.target.acceptance().connect().await.unwrap();
         let mut transaction = Transaction::begin(&mut connection, "test").await.unwrap();
-        let taken = requests::take(&mut transaction, 10).await.unwrap();
+        let taken = requests::take(&mut transaction, &[], 10).await.unwrap();
         assert_eq!(taken.len(), 1);
         let tasks = [task.clone()];
         accept_within(&mut transaction, &tasks, &roots, false)

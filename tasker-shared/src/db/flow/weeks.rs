@@ -15,7 +15,7 @@ async fn steps_of_this_week_and_others_are_claimed_and_advanced_together() {
         let mut task = world.task(&blueprint, Begin::Now);
         task.created_at += TimeDelta::days(days);
         task.task_uuid = ids::new_task_uuid(task.created_at);
-        task.context = format!(r#"{{"days": {days}}}"#);
+        task.context = format!(r#"{{"days": {days}}}"#).into();
         tasks.push(task);
     }
     world.accept(&tasks, &blueprint).await;
@@ -28,7 +28,8 @@ async fn steps_of_this_week_and_others_are_claimed_and_advanced_together() {
                 .iter()
                 .find(|t| t.task_uuid == step.task_uuid)
                 .unwrap();
-            assert_eq!((step.step_no, &step.context), (step_no, &task.context));
+            let expected = (step_no, &*task.context);
+            assert_eq!((step.step_no, step.context.as_str()), expected);
             let parents = step.parents.clone().unwrap_or_default();
             assert_eq!(parents, (1..step_no).collect::<Vec<_>>());
             world.end(step, Outcome::Success).await;

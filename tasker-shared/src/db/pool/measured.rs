@@ -2,8 +2,7 @@
 //! they do on the library's own.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::io;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,8 @@ use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 
+use super::silence::{in_vain, silent, within};
 use crate::metrics::database::{self, PoolUse};
 
 /// A named pool of connections. Clones share it.
@@ -26,8 +24,8 @@ pub struct Pool {
 }
 
 tokio::task_local! {
-    /// How long the statement that is running waited for its connection.
-    static WAITED: Cell<Duration>;
+    /// How long the statement that is running waited for a connection of a pool, where it has asked for one.
+    static WAITED: Cell<Option<Duration>>;
     /// How long an answer to it is waited for.
     static LIMIT: Duration;
 }
@@ -37,15 +35,25 @@ pub(in crate::db) async fn apart_from_waiting<T>(
     limit: Duration,
     query: impl Future<Output = Result<T, Error>>,
 ) -> (Result<T, Error>, Duration) {
-    let answered = async {
-        timeout(limit, query)
-            .await
-            .unwrap_or_else(|_| Err(silent()))
+    let began = Instant::now();
+    // A pool gives up by itself and earlier, since only it knows which connection it is that does not answer.
+    let given_up = async {
+        in_vain(began).await;
+        if WAITED.with(Cell::get).is_some() {
+            pending().await
+        }
     };
-    // A pool gives up earlier, since only it knows which connection it is that does not answer.
+    let answered = async {
+        tokio::select! {
+            biased;
+            answer = query => answer,
+            () = given_up => Err(silent()),
+            () = tokio::time::sleep(limit) => Err(silent()),
+        }
+    };
     let answered = LIMIT.scope(limit * 2 / 3, answered);
-    let apart = async { (answered.await, WAITED.with(Cell::get)) };
-    WAITED.scope(Cell::new(Duration::ZERO), apart).await
+    let apart = async { (answered.await, WAITED.with(Cell::get).unwrap_or_default()) };
+    WAITED.scope(Cell::new(None), apart).await
 }
 
 /// How long an answer is waited for on a connection of a pool: for ever outside a statement.
@@ -84,32 +92,33 @@ impl Pool {
     /// A connection, opened where none is free and there may be another.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         let began = Instant::now();
+        // Outside a statement there is nobody to tell.
+        let waited = |took| {
+            let _ = WAITED.try_with(|waited| {
+                waited.set(Some(waited.get().unwrap_or_default() + took));
+            });
+        };
+        waited(Duration::ZERO);
         let acquired = self.inner.acquire().await;
         let took = began.elapsed();
         database::pool_waited(self.name, took);
         if acquired.is_ok() {
-            // Outside a statement there is nobody to tell.
-            let _ = WAITED.try_with(|waited| waited.set(waited.get() + took));
+            waited(took);
         }
         acquired
     }
 }
 
-/// Gives a connection back; one that has fallen silent is closed instead, since whoever had it next would wait too.
+/// Gives a connection back; one that is broken or has fallen silent is closed instead, since whoever had it next would
+/// wait too.
 fn settle<T>(
     mut connection: PoolConnection<Postgres>,
-    answer: Result<Result<T, Error>, Elapsed>,
+    answer: Result<T, Error>,
 ) -> Result<T, Error> {
-    answer.unwrap_or_else(|_| {
+    if matches!(answer, Err(Error::Io(_))) {
         connection.close_on_drop();
-        Err(silent())
-    })
-}
-
-/// What is said of a connection that does not answer.
-pub(in crate::db) fn silent() -> Error {
-    let words = "the database did not answer in time; the connection is given up";
-    Error::Io(io::Error::new(io::ErrorKind::TimedOut, words))
+    }
+    answer
 }
 
 impl<'p> Executor<'p> for &'p Pool {
@@ -122,7 +131,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let answer = timeout(limit(), connection.execute(query)).await;
+            let answer = within(limit(), connection.execute(query)).await;
             settle(connection, answer)
         }
         .boxed()
@@ -140,7 +149,7 @@ impl<'p> Executor<'p> for &'p Pool {
         let rows = async move {
             let mut connection = self.acquire().await?;
             let rows = connection.fetch_many(query).try_collect::<Vec<_>>();
-            let answer = timeout(limit(), rows).await;
+            let answer = within(limit(), rows).await;
             let rows = settle(connection, answer)?;
             Ok(stream::iter(rows.into_iter().map(Ok)))
         };
@@ -154,7 +163,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let answer = timeout(limit(), connection.fetch_optional(query)).await;
+            let answer = within(limit(), connection.fetch_optional(query)).await;
             settle(connection, answer)
         }
         .boxed()

@@ -1,0 +1,63 @@
+use super::*;
+
+fn lane(lane: i32, priority: i16) -> Lane {
+    Lane {
+        lane,
+        namespace: "n".into(),
+        callable: "c".into(),
+        priority,
+        target: String::new(),
+        parked_ms: None,
+    }
+}
+
+#[test]
+fn free_slots_are_shared_among_lanes_that_have_work_highest_priority_first() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 10), lane(2, 0), lane(3, 0), lane(4, 0)], now);
+    lanes.active = vec![2, 3];
+    let takes = lanes.takes(100, now, |_| false);
+    assert_eq!((takes[0].lane, takes[0].most), (1, 100));
+    assert!(takes[1..].iter().all(|t| t.most == 50));
+}
+
+#[test]
+fn a_different_lane_begins_each_time() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 0), lane(2, 0), lane(3, 0)], now);
+    let mut first: Vec<i32> = (0..3)
+        .map(|_| lanes.takes(10, now, |_| false)[0].lane)
+        .collect();
+    first.sort_unstable();
+    assert_eq!(first, [1, 2, 3]);
+}
+
+#[test]
+fn nothing_is_asked_of_a_lane_whose_target_is_in_trouble_but_one_step_for_a_probe() {
+    let now = Instant::now();
+    let of = |number, target: &str| Lane {
+        target: target.to_owned(),
+        ..lane(number, 0)
+    };
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![of(1, "bank:443"), of(2, ""), of(3, "mail")], now);
+    let bank = Name::of("bank:443");
+    let mut asked: Vec<i32> = lanes
+        .takes(10, now, |target| target == bank)
+        .iter()
+        .map(|take| take.lane)
+        .collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [2, 3]);
+    let probe = lanes.of_target(bank, now);
+    assert_eq!((probe.len(), probe[0].lane, probe[0].most), (1, 1, 1));
+}
+
+#[test]
+fn nothing_is_asked_for_while_no_slot_is_free() {
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 0)], Instant::now());
+    assert!(lanes.takes(0, Instant::now(), |_| false).is_empty());
+}
