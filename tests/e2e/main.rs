@@ -25,6 +25,7 @@ mod hostile;
 mod pgbouncer;
 mod processes;
 mod prometheus_queries;
+mod retention;
 mod schemathesis;
 mod secrets;
 mod sources;
