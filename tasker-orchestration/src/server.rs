@@ -69,6 +69,8 @@ pub enum Error {
     Exposed(#[from] access::Exposed),
     #[error(transparent)]
     Access(#[from] access::SetupError),
+    #[error(transparent)]
+    Archive(#[from] db::archive::Error),
     #[error("telemetry cannot be started: {0}")]
     Telemetry(#[from] telemetry::Error),
     #[error("the server's address cannot be served: {0}")]
@@ -134,6 +136,12 @@ impl Server {
             config.server.allow_anonymous,
             "server.allow_anonymous",
         )?;
+        if let (Some(_), Some(directory)) = (
+            config.retention.keep_days,
+            &config.retention.archive_directory,
+        ) {
+            db::archive::require(directory)?;
+        }
         let targets = Targets::of(config)?;
         let clock = Clock::of_process();
         let gate = Gate::new(&config.auth, targets.pool.clone(), clock.clone())?;

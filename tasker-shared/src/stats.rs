@@ -119,16 +119,32 @@ fn seen<T>(look: impl FnOnce(&mut Tally) -> T) -> T {
     look(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// What was taken to be added. What is left of it when it goes, because the database did not take it or the caller
+/// does not wait any more, is seen again.
+#[derive(Debug)]
+struct Taken(Tally);
+
+impl Taken {
+    fn take() -> Taken {
+        Taken(seen(std::mem::take))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut self.0);
+        seen(|seen| seen.join(left));
+    }
+}
+
 /// Adds what was seen to the database. What could not be added waits for the next time; where the connection broke
-/// at just that moment it may count twice.
+/// at just that moment, or the call was given up, it may count twice.
 ///
 /// # Errors
 /// The database did not take it.
 pub async fn flush(pool: &Pool) -> db::Result<()> {
-    let mut tally = seen(std::mem::take);
-    let result = add(pool, &mut tally).await;
-    seen(|seen| seen.join(tally));
-    result
+    let mut taken = Taken::take();
+    add(pool, &mut taken.0).await
 }
 
 /// Adds and empties a tally part by part.
@@ -196,5 +212,15 @@ mod tests {
         };
         assert_eq!(one.steps, BTreeMap::from([((1, 2), steps)]));
         assert_eq!(one.tasks, BTreeMap::from([(1, tasks)]));
+    }
+    #[test]
+    fn what_was_taken_to_be_added_is_seen_again_where_that_is_given_up() {
+        step_executed(1, 1, true, Duration::from_millis(5));
+        let taken = Taken::take();
+        assert_eq!(seen(|tally| tally.clone()), Tally::default());
+        step_executed(1, 1, true, Duration::from_millis(7));
+        drop(taken);
+        let found = seen(|tally| tally.steps.get(&(1, 1)).copied());
+        assert_eq!(found.map(|steps| steps.executions), Some(2));
     }
 }

@@ -354,6 +354,7 @@ async fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
         "circuits",
         "dead letters",
         "authentication",
+        "history",
         "server",
     ] {
         assert_eq!(status(&report, check), "ok", "{check}: {report}");

@@ -1,18 +1,14 @@
-//! History: how it is counted, how it goes when it is old, and what happens where its partitions are missing.
+//! History: how it is counted, and what happens where its partitions are missing.
 
-use std::process::Command;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tasker_shared::ids;
 use tasker_tests::{Setup, Stack, until};
 use uuid::Uuid;
 
 use crate::wire_tables::assert_fits;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const LONG_AGO: &str = "2024-05-15T12:00:00Z";
 
 const FINE: &str = "
 name: fine
@@ -154,104 +150,6 @@ async fn how_tasks_and_steps_have_gone_is_counted_and_what_stands_out_is_named()
             .await;
         assert_eq!(answer.0, 400, "{path}: {}", answer.1);
     }
-}
-
-/// Ended tasks of long ago, and in the week before one that has not.
-async fn store_old(stack: &Stack) -> Uuid {
-    let at: DateTime<Utc> = LONG_AGO.parse().unwrap();
-    let run = async |sql: String| {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(stack.sql())
-            .await
-            .unwrap();
-    };
-    run(format!("SELECT tasker.ensure_partitions('{LONG_AGO}', 0)")).await;
-    let store = |task: Uuid, state: i16| {
-        format!(
-            "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
-             VALUES ('{task}', 1, {state}, 0, false, '{{\"a\":\n1.50}}', '{task}', '{{}}', '{LONG_AGO}', '{LONG_AGO}');
-             INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, changed_at)
-             VALUES ('{task}', 1, 6, 0, 0, 1, 1, 0, '{LONG_AGO}');
-             INSERT INTO tasker.idempotency_keys VALUES ('history', 'fine', '{task}', '{task}', '', '{LONG_AGO}');"
-        )
-    };
-    let ended: String = (0..200).map(|_| store(ids::new_task_uuid(at), 8)).collect();
-    run(ended).await;
-    let alive = ids::new_task_uuid(at - chrono::Duration::days(7));
-    run(store(alive, 7)).await;
-    alive
-}
-
-async fn exists(stack: &Stack, table: &str) -> bool {
-    sqlx::query_scalar("SELECT to_regclass('tasker.' || $1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(stack.sql())
-        .await
-        .unwrap()
-}
-
-#[tokio::test]
-async fn old_history_is_archived_and_dropped_while_work_goes_on_and_what_is_held_stays() {
-    let mut stack = Stack::with(Setup {
-        servers: 0,
-        templates: vec![FINE.to_owned()],
-        ..Setup::default()
-    })
-    .await;
-    let archive = stack.directory("archive");
-    let alive = store_old(&stack).await;
-    stack.set_environment("TASKER__RETENTION__KEEP_DAYS", "30");
-    stack.set_environment(
-        "TASKER__RETENTION__ARCHIVE_DIRECTORY",
-        archive.to_str().unwrap(),
-    );
-    stack.add_server().await;
-    let mut tasks = Vec::new();
-    while exists(&stack, "tasks_20240513").await {
-        tasks.extend(stack.submit_all(&vec![request("fine"); 20]).await);
-        assert!(
-            tasks.len() < 5_000,
-            "the old week is not dropped: {}",
-            stack.server().log_tail()
-        );
-    }
-    for task in tasks {
-        stack.wait_complete(task, PATIENCE).await;
-    }
-    for (part, rows) in [
-        ("tasks_20240513", 200),
-        ("steps_20240513", 200),
-        ("attempts_20240513", 0),
-    ] {
-        assert!(!exists(&stack, part).await, "{part} is still there");
-        let file = archive.join(format!("{part}.jsonl.gz"));
-        let unpacked = Command::new("gzip").arg("-dc").arg(&file).output().unwrap();
-        let text = String::from_utf8(unpacked.stdout).unwrap();
-        assert_eq!(text.lines().count(), rows, "{part}");
-        assert!(
-            text.lines()
-                .all(|line| serde_json::from_str::<Value>(line).is_ok()),
-            "{part}"
-        );
-    }
-    assert_eq!(std::fs::read_dir(&archive).unwrap().count(), 3);
-    assert!(exists(&stack, "tasks_20240506").await);
-    assert_eq!(stack.task(alive).await["status"], "blocked_by_failures");
-    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM tasker.idempotency_keys")
-        .fetch_one(stack.sql())
-        .await
-        .unwrap();
-    assert_eq!(keys, 1);
-    until(PATIENCE, async || {
-        let log = stack.server().log();
-        match log.contains("history is kept for tasks that have not ended")
-            && log.contains(&alive.to_string())
-        {
-            true => Ok(()),
-            false => Err(log),
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod pgbouncer;
 mod processes;
 mod prometheus_queries;
 mod rescue;
+mod retention;
 mod schemathesis;
 mod secrets;
 mod sources;

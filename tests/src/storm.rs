@@ -2,7 +2,7 @@
 //! a seed decides. At the end the database and what the handlers wrote down are audited against what was accepted.
 
 pub mod audit;
-mod disk;
+pub mod disk;
 pub mod kind;
 mod load;
 pub mod plan;

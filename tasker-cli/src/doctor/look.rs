@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{NaiveDate, TimeDelta, Utc};
 use tasker_shared::config::Config;
 use tasker_shared::db;
+use tasker_shared::db::archive;
 use tasker_shared::db::doctor::{self, Server};
 use tasker_shared::db::partitions::{self, Hold, Holder, Week};
 use tasker_shared::db::pool::{Pool, Target};
@@ -50,6 +51,10 @@ pub(super) struct History {
     pub(super) keep_days: Option<u32>,
     /// Weeks that are old enough to go, and do not for this.
     pub(super) held: Vec<(NaiveDate, Hold)>,
+    /// Weeks that are old enough to go and were not looked into, the newest of them.
+    pub(super) unseen: usize,
+    /// What is wrong with the archive directory, seen from this machine.
+    pub(super) archive: Option<String>,
     /// Weeks that are being taken away.
     pub(super) leaving: usize,
     pub(super) holders: Vec<Holder>,
@@ -69,8 +74,13 @@ pub(super) async fn history(target: &Target, config: &Config) -> db::Result<Hist
     let Some(keep_days) = config.retention.keep_days else {
         return Ok(history);
     };
-    let cutoff = partitions::cutoff(Utc::now(), keep_days);
+    let directory = config.retention.archive_directory.as_deref();
+    history.archive = directory
+        .and_then(|directory| archive::check(directory).err())
+        .map(|error| error.to_string());
+    let cutoff = partitions::cutoff(partitions::now(&mut connection).await?, keep_days);
     let due = |week: &&Week| week.is_due(cutoff) && !week.is_leaving();
+    history.unseen = weeks.iter().filter(due).count().saturating_sub(MOST_WEEKS);
     for week in weeks.iter().filter(due).take(MOST_WEEKS) {
         let holds = partitions::holds(&mut connection, week, cutoff).await?;
         history

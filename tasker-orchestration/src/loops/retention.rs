@@ -1,13 +1,16 @@
 //! Retention: weeks of history that are old enough are archived and dropped. A duty of the whole cluster: done by the
 //! owner of shard 0, on a connection of its own. What a pass leaves undone, the next one takes up.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
-use tasker_shared::db::archive;
+use tasker_shared::db::archive::{self, Shelf};
+use tasker_shared::db::partitions::leaving::{self, Mark, Settled};
 use tasker_shared::db::partitions::{self, Hold, Table, Week};
 use tasker_shared::db::pool::{Pool, Target};
 use tokio::sync::watch;
@@ -17,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(3_600);
 /// How soon again where something was busy or went wrong.
 const SOON: Duration = Duration::from_secs(60);
+/// By how much the clocks of machines that are looked after may differ.
+const MOST_SKEW: TimeDelta = TimeDelta::minutes(1);
 
 /// Whoever drops what is old.
 #[derive(Debug)]
@@ -37,6 +42,10 @@ enum Error {
     Database(#[from] db::Error),
     #[error("the archive: {0}")]
     Archive(#[from] archive::Error),
+    #[error(
+        "the database's clock is {0} s from this machine's, and one of them is wrong: nothing goes by it"
+    )]
+    Clock(i64),
 }
 
 /// How a pass went.
@@ -77,12 +86,13 @@ impl Retention {
     }
 
     async fn pass(&self) -> Result<Passed, Error> {
-        let cutoff = partitions::cutoff(self.clock.now(), self.keep_days);
         let mut connection = self.target.connect().await?;
-        if !partitions::take_turn(&mut connection).await? {
+        if !leaving::take_turn(&mut connection).await? {
             return Ok(Passed::Busy);
         }
-        let forgotten = partitions::delete_dead_letters(&self.pool, cutoff).await?;
+        let now = partitions::now(&mut connection).await?;
+        let cutoff = partitions::cutoff(agreed(now, self.clock.now())?, self.keep_days);
+        let forgotten = leaving::delete_dead_letters(&self.pool, cutoff).await?;
         if forgotten > 0 {
             tracing::info!(dead_letters = forgotten, "old dead letters removed");
         }
@@ -98,61 +108,96 @@ impl Retention {
                     continue;
                 }
             }
-            if self.remove(&mut connection, week).await? == Passed::Busy {
+            if self.remove(&mut connection, &week, cutoff).await? == Passed::Busy {
                 passed = Passed::Busy;
             }
         }
         Ok(passed)
     }
 
-    /// Takes a week out of its tables, archives and drops it. Nothing is dropped before all of it is archived.
-    async fn remove(&self, connection: &mut PgConnection, week: Week) -> Result<Passed, Error> {
-        if let Some(directory) = &self.archive_directory {
-            archive::check(directory)?;
-        }
+    /// Archives a week, takes it out of its tables and drops it. It is archived where it lies: while that takes its
+    /// time, or fails, history is all there.
+    async fn remove(
+        &self,
+        connection: &mut PgConnection,
+        week: &Week,
+        cutoff: DateTime<Utc>,
+    ) -> Result<Passed, Error> {
+        let marks = match self.archive(connection, week).await {
+            Ok(marks) => marks,
+            Err(error) => {
+                // Somebody who died had begun to take it away: it is not kept from sight for want of an archive.
+                if week.is_leaving() && !leaving::put_back(connection, week).await? {
+                    tracing::info!(week = %week.begins, "history is in use and cannot be put back yet; trying again");
+                }
+                return Err(error);
+            }
+        };
         for &table in week.tables.keys() {
-            if !partitions::detach(connection, &week, table).await? {
+            if !leaving::detach(connection, week, table).await? {
                 tracing::info!(week = %week.begins, table = table.as_str(), "history is in use and cannot be dropped yet; trying again");
                 return Ok(Passed::Busy);
             }
         }
-        if week.tables.contains_key(&Table::Tasks)
-            && let Some(task_uuid) = partitions::find_alive(connection, &week).await?
-        {
-            tracing::warn!(%task_uuid, week = %week.begins, "a task came to life again while its week was taken away; it is put back");
-            return put_back(connection, &week).await;
+        match leaving::settle(connection, week, cutoff, &marks).await? {
+            Settled::Gone => self.forget(connection, week, &marks).await,
+            Settled::Busy => Ok(Passed::Busy),
+            Settled::Held(holds) => {
+                tell(week, &holds);
+                put_back(connection, week).await
+            }
+            Settled::Changed => put_back(connection, week).await,
         }
-        let rows = self.archive(connection, &week).await?;
-        let keys = partitions::forget(&self.pool, &week).await?;
-        // The tasks last: as long as they are there, the others are known to be leaving.
-        for &table in week.tables.keys().rev() {
-            if !partitions::drop_part(connection, &week, table).await? {
-                return Ok(Passed::Busy);
+    }
+
+    async fn archive(
+        &self,
+        connection: &mut PgConnection,
+        week: &Week,
+    ) -> Result<BTreeMap<Table, Mark>, Error> {
+        let mut marks = BTreeMap::new();
+        if let Some(directory) = &self.archive_directory {
+            let shelf = Shelf::open(connection, directory).await?;
+            for &table in week.tables.keys() {
+                let mark = shelf.write(connection, week, table).await?;
+                marks.insert(table, mark);
             }
         }
+        Ok(marks)
+    }
+
+    async fn forget(
+        &self,
+        connection: &mut PgConnection,
+        week: &Week,
+        marks: &BTreeMap<Table, Mark>,
+    ) -> Result<Passed, Error> {
+        let keys = leaving::forget(&self.pool, week).await?;
+        if !leaving::drop_emptied(connection, week).await? {
+            return Ok(Passed::Busy);
+        }
+        let rows: u64 = marks.values().map(|mark| mark.rows).sum();
         tracing::info!(week = %week.begins, idempotency_keys = keys, archived_rows = rows, "a week of history was dropped");
         Ok(Passed::Done)
     }
+}
 
-    async fn archive(&self, connection: &mut PgConnection, week: &Week) -> Result<u64, Error> {
-        let Some(directory) = &self.archive_directory else {
-            return Ok(0);
-        };
-        let mut rows = 0;
-        for &table in week.tables.keys() {
-            rows += archive::write(connection, directory, &week.part(table)).await?;
-        }
-        Ok(rows)
+/// The database's time, where this machine's is about the same. By a clock that has jumped, everything may be old.
+fn agreed(database: DateTime<Utc>, machine: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+    let skew = database - machine;
+    if skew.abs() > MOST_SKEW {
+        return Err(Error::Clock(skew.abs().num_seconds()));
     }
+    Ok(database)
 }
 
 async fn put_back(connection: &mut PgConnection, week: &Week) -> Result<Passed, Error> {
-    for &table in week.tables.keys().rev() {
-        if !partitions::attach(connection, week, table).await? {
-            return Ok(Passed::Busy);
-        }
+    tracing::warn!(week = %week.begins, "a task came to life again while its week was taken away; it is put back");
+    // It is looked at anew when it is its time again; until it is back, soon.
+    match leaving::put_back(connection, week).await? {
+        true => Ok(Passed::Done),
+        false => Ok(Passed::Busy),
     }
-    Ok(Passed::Done)
 }
 
 fn tell(week: &Week, holds: &[Hold]) {
@@ -164,5 +209,26 @@ fn tell(week: &Week, holds: &[Hold]) {
             "history is kept for {}",
             hold.what
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_old_by_clocks_that_differ_by_more_than_a_minute() {
+        let now = Utc::now();
+        for (seconds, expected) in [
+            (0, true),
+            (-59, true),
+            (59, true),
+            (61, false),
+            (-3_600, false),
+        ] {
+            let machine = now + TimeDelta::seconds(seconds);
+            let agreed = agreed(now, machine);
+            assert_eq!(agreed.ok(), expected.then_some(now), "{seconds} s");
+        }
     }
 }

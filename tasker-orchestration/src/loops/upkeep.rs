@@ -46,7 +46,7 @@ impl Upkeep {
     async fn pass(&self) -> db::Result<()> {
         let made = upkeep::ensure_partitions(&self.pool, self.clock.now(), WEEKS_AHEAD).await?;
         if made > 0 {
-            tracing::info!(partitions = made, "partitions made");
+            tracing::info!(partitions = made, "partitions made ahead, or put back");
         }
         upkeep::delete_old_controls(&self.pool).await?;
         circuits::delete_old(&self.pool).await?;

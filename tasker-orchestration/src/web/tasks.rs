@@ -44,7 +44,16 @@ pub(super) async fn create(
     let submitted = submitted.await?;
     let accepted = submitted.accepted;
     let task = match accepted.replayed {
-        true => app.task_view(accepted.task_uuid, Results::Without).await?,
+        true => {
+            let first = app.task_view(accepted.task_uuid, Results::Without).await;
+            first.map_err(|error| match error.status() {
+                // Its week has gone, and the keys of that go behind it: in a moment this is a new task.
+                StatusCode::NOT_FOUND => ApiError::unavailable(
+                    "the first task of this idempotency key is being removed with its week; try again",
+                ),
+                _ => error,
+            })?
+        }
         // Nothing is read back: what was stored is known.
         false => app.new_task_view(submitted).await?,
     };

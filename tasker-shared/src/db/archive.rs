@@ -1,25 +1,44 @@
 //! Archives: a partition written to a compressed file, one JSON object a line, before it is dropped. A file that has
-//! its name is whole: it is written under another one, made lasting, read again and counted first.
+//! its name is whole: it is written under another one, made lasting and read again first. One that is whole is
+//! never replaced. The files themselves are in `file`.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
-use super::{Error as DbError, Statement};
+use super::partitions::leaving::{self, Mark, named};
+use super::partitions::{Table, Week};
+use super::{Error as DbError, Statement, statements};
+
+mod file;
 
 /// Why a partition was not archived.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Database(#[from] DbError),
+    #[error(
+        "the archive directory {} cannot be used: {source}; make it, or mount what it is on",
+        path.display()
+    )]
+    Directory { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error(
+        "{} has room for {free} bytes, and {part} has {bytes}, of which a quarter has to be free; nothing was dropped",
+        path.display()
+    )]
+    Room {
+        path: PathBuf,
+        free: u64,
+        part: String,
+        bytes: u64,
+    },
     #[error("{} has {written} rows, the table {counted}; nothing was dropped", path.display())]
     Incomplete {
         path: PathBuf,
@@ -28,122 +47,234 @@ pub enum Error {
     },
 }
 
-const READ: Statement = Statement {
-    name: "read_partition",
-    sql: "",
-    calls: &[],
-};
-const COUNT: Statement = Statement {
-    name: "count_partition",
-    sql: "",
-    calls: &[],
-};
+/// Rows read by one statement: no snapshot is held for long, which would keep dead rows everywhere.
+const PAGE: usize = 10_000;
+/// Lines that are compressed together.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Such chunks that wait for the compressor.
+const WAITING: usize = 4;
 
-/// Where the archive of the partition `part` is.
-#[must_use]
-pub fn path(directory: &Path, part: &str) -> PathBuf {
-    directory.join(format!("{part}.jsonl.gz"))
+statements! {
+    IDENTITY, "get_archive_identity" =
+        "SELECT current_database()::text, value FROM tasker.settings WHERE name = 'archive.identity'";
+    SIZE, "size_partition" = "SELECT pg_table_size(to_regclass($1))";
 }
 
-/// Whether files can be made in `directory`, which is made where it is not there.
+const READ: Statement = named("read_partition");
+/// The key of an attempt.
+const ATTEMPT: &str = "t.task_uuid, t.step_no, t.attempt";
+
+/// The archives of one database, in a directory of its own.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    directory: PathBuf,
+}
+
+/// Whether `directory` is there. It is not made where it is missing: it may be on what is not mounted.
+///
+/// # Errors
+/// It is missing, or no directory.
+pub fn require(directory: &Path) -> Result<(), Error> {
+    let found = fs::metadata(directory).and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    found.map_err(|source| Error::Directory {
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+/// Whether files can be made in `directory`.
 ///
 /// # Errors
 /// They cannot.
 pub fn check(directory: &Path) -> Result<(), Error> {
-    let probe = directory.join(".tasker-probe");
-    let tried = fs::create_dir_all(directory)
-        .and_then(|()| File::create(&probe))
-        .and_then(|_| fs::remove_file(&probe));
-    tried.map_err(at(directory))
+    file::try_out(directory).map_err(|source| Error::Directory {
+        path: directory.to_owned(),
+        source,
+    })
 }
 
-/// Writes the partition `part`, which nobody changes any more, to its file; returns how many rows it has. A file
-/// that is there and whole is left as it is.
-///
-/// # Errors
-/// The table could not be read, the file not written, or one has not what the other has. Nothing is left that has the
-/// file's name and is not whole.
-pub async fn write(
-    connection: &mut PgConnection,
-    directory: &Path,
-    part: &str,
-) -> Result<u64, Error> {
-    let path = path(directory, part);
-    let counted = count(connection, part).await?;
-    if count_lines(&path).await.is_ok_and(|lines| lines == counted) {
-        return Ok(counted);
+impl Shelf {
+    /// Finds or makes the directory of this database in `directory`, and removes what a process that died has left
+    /// unfinished. Who calls has the turn of retention.
+    ///
+    /// # Errors
+    /// The database does not say which it is, or the directory cannot be used.
+    pub async fn open(connection: &mut PgConnection, directory: &Path) -> Result<Shelf, Error> {
+        check(directory)?;
+        let query = sqlx::query_as(IDENTITY.sql);
+        let (name, identity): (String, i64) = IDENTITY.run(query.fetch_one(connection)).await?;
+        let shelf = directory.join(own_name(&name, identity));
+        let made = match fs::create_dir(&shelf) {
+            Ok(()) => file::sync(directory),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        made.and_then(|()| file::remove_unfinished(&shelf))
+            .map_err(at(&shelf))?;
+        Ok(Shelf { directory: shelf })
     }
-    let unfinished = directory.join(format!(".{part}.jsonl.gz.unfinished"));
-    read(connection, part, &unfinished).await?;
-    let written = count_lines(&unfinished).await?;
-    if written != counted {
-        return Err(Error::Incomplete {
-            path: unfinished,
-            written,
-            counted,
+
+    /// Writes a part of `week` to its file; returns what the part had. Where nobody changed it meanwhile it still
+    /// has that, and all of it is in the file. A file that is whole and has something else is left alone, and
+    /// another is written beside it; a part that is empty needs none.
+    ///
+    /// # Errors
+    /// The table could not be read, the file not written, or one has not what the other has. Nothing is left that
+    /// has the file's name and is not whole.
+    pub async fn write(
+        &self,
+        connection: &mut PgConnection,
+        week: &Week,
+        table: Table,
+    ) -> Result<Mark, Error> {
+        let mark = leaving::mark(connection, week, table).await?;
+        if mark.rows == 0 {
+            return Ok(mark);
+        }
+        let part = week.part(table);
+        self.find_room(connection, &part).await?;
+        let unfinished = self.directory.join(file::unfinished(&part));
+        let kept = self
+            .write_file(connection, (week, table), &unfinished, mark)
+            .await;
+        if kept.is_err() {
+            // Best effort: the next to come removes it.
+            let _ = fs::remove_file(&unfinished);
+        }
+        kept.map(|()| mark)
+    }
+
+    /// Sees that the file will not fill the disk, on which there may be more than archives.
+    async fn find_room(&self, connection: &mut PgConnection, part: &str) -> Result<(), Error> {
+        let query = sqlx::query_scalar(SIZE.sql).bind(format!("tasker.{part}"));
+        let bytes: i64 = SIZE.run(query.fetch_one(connection)).await?;
+        let bytes = bytes.unsigned_abs();
+        let free = file::free_bytes(&self.directory).map_err(at(&self.directory))?;
+        if file::is_enough(free, bytes) {
+            return Ok(());
+        }
+        Err(Error::Room {
+            path: self.directory.clone(),
+            free,
+            part: part.to_owned(),
+            bytes,
+        })
+    }
+
+    async fn write_file(
+        &self,
+        connection: &mut PgConnection,
+        (week, table): (&Week, Table),
+        unfinished: &Path,
+        mark: Mark,
+    ) -> Result<(), Error> {
+        let (lines, packed) = mpsc::channel(WAITING);
+        let path = unfinished.to_owned();
+        let packing = tokio::task::spawn_blocking(move || file::pack(&path, packed));
+        let read = read(connection, week, table, lines).await;
+        let digest = done(packing).await.map_err(at(unfinished))?;
+        read?;
+        let (directory, part, temporary) = (
+            self.directory.clone(),
+            week.part(table),
+            unfinished.to_owned(),
+        );
+        let keeping = tokio::task::spawn_blocking(move || {
+            let written = file::read(&temporary)?;
+            if written == digest && written.rows == mark.rows {
+                file::keep(&directory, &part, &temporary, digest)?;
+            }
+            Ok(written.rows)
         });
+        match done(keeping).await.map_err(at(unfinished))? {
+            written if written == mark.rows => Ok(()),
+            written => Err(Error::Incomplete {
+                path: unfinished.to_owned(),
+                written,
+                counted: mark.rows,
+            }),
+        }
     }
-    fs::rename(&unfinished, &path).map_err(at(&path))?;
-    // The name lasts when the directory does.
-    let directory_file = File::open(directory).and_then(|file| file.sync_all());
-    directory_file.map_err(at(directory))?;
-    Ok(counted)
 }
 
-async fn count(connection: &mut PgConnection, part: &str) -> Result<u64, Error> {
-    let sql = format!("SELECT count(*) FROM tasker.{part}");
-    let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
-    let rows = COUNT.run_at_length(query.fetch_one(connection)).await?;
-    Ok(rows.unsigned_abs())
+/// The name of a database's directory: for people its name, and a number that no other database has that was not
+/// copied from it.
+fn own_name(database: &str, identity: i64) -> String {
+    let readable = |c: char| {
+        if c.is_ascii_alphanumeric() || "_-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let database: String = database.chars().map(readable).collect();
+    format!("{database}-{identity:08x}")
 }
 
-/// Row by row, so that memory does not depend on how many there are.
-async fn read(connection: &mut PgConnection, part: &str, to: &Path) -> Result<(), Error> {
+/// A row of a page: its key, which ends in zeros where the table's is shorter, and its text.
+#[derive(Debug, FromRow)]
+struct Line {
+    task_uuid: Uuid,
+    step_no: i32,
+    attempt: i32,
+    line: String,
+}
+
+/// Reads a part by its key and passes it on, line by line, until nobody takes it any more.
+async fn read(
+    connection: &mut PgConnection,
+    week: &Week,
+    table: Table,
+    to: mpsc::Sender<Vec<u8>>,
+) -> Result<(), DbError> {
+    let (key, order) = match table {
+        Table::Tasks => ("t.task_uuid, 0, 0", "t.task_uuid"),
+        Table::Steps => ("t.task_uuid, t.step_no, 0", "t.task_uuid, t.step_no"),
+        Table::Attempts => (ATTEMPT, ATTEMPT),
+    };
     // Documents keep the line breaks between their parts, which mean nothing; those inside of texts are escaped.
     let sql = format!(
-        "SELECT translate(row_to_json(t)::text, chr(10) || chr(13), '  ') FROM tasker.{part} AS t"
+        "SELECT p.*, translate(row_to_json(t)::text, chr(10) || chr(13), '  ') AS line
+           FROM tasker.{} AS t, LATERAL (SELECT {key}) AS p(task_uuid, step_no, attempt)
+          WHERE ({key}) > ($1::uuid, $2::int4, $3::int4) ORDER BY {order} LIMIT {PAGE}",
+        week.part(table),
     );
-    let file = File::create(to).map_err(at(to))?;
-    let mut gzip = GzEncoder::new(BufWriter::new(file), Compression::fast());
-    let mut failed = None;
-    let rows = async {
-        let mut rows = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)).fetch(connection);
-        while let Some(row) = rows.try_next().await? {
-            if let Err(error) = gzip
-                .write_all(row.as_bytes())
-                .and_then(|()| gzip.write_all(b"\n"))
-            {
-                failed = Some(error);
-                break;
+    let mut behind = (Uuid::nil(), 0, 0);
+    let mut chunk = Vec::new();
+    loop {
+        let mut count = 0;
+        let page = async {
+            let query = sqlx::query_as::<_, Line>(AssertSqlSafe(sql.as_str()));
+            let query = query.bind(behind.0).bind(behind.1).bind(behind.2);
+            let mut rows = query.fetch(&mut *connection);
+            while let Some(row) = rows.try_next().await? {
+                behind = (row.task_uuid, row.step_no, row.attempt);
+                count += 1;
+                chunk.extend_from_slice(row.line.as_bytes());
+                chunk.push(b'\n');
+                if chunk.len() >= CHUNK_BYTES && to.send(std::mem::take(&mut chunk)).await.is_err()
+                {
+                    // The writer failed, and says why.
+                    break;
+                }
             }
+            Ok(())
+        };
+        READ.run_at_length(page).await?;
+        if count < PAGE || to.is_closed() {
+            break;
         }
-        Ok(())
-    };
-    READ.run_at_length(rows).await?;
-    if let Some(error) = failed {
-        return Err(at(to)(error));
     }
-    let end = gzip.finish().and_then(|mut buffer| {
-        buffer.flush()?;
-        buffer.get_ref().sync_all()
-    });
-    end.map_err(at(to))
+    let _ = to.send(chunk).await;
+    Ok(())
 }
 
-/// Reads a file through and counts its lines.
-async fn count_lines(path: &Path) -> Result<u64, Error> {
-    let owned = path.to_owned();
-    let counted = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(MultiGzDecoder::new(File::open(owned)?));
-        let (mut line, mut count) = (Vec::new(), 0);
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            count += 1;
-            line.clear();
-        }
-        Ok(count)
-    });
-    let counted = counted.await.map_err(io::Error::other);
-    counted.and_then(|counted| counted).map_err(at(path))
+/// What a blocking task came to.
+async fn done<T>(task: tokio::task::JoinHandle<io::Result<T>>) -> io::Result<T> {
+    task.await.map_err(io::Error::other)?
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {

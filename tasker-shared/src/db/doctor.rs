@@ -38,7 +38,7 @@ pub struct Role {
     pub closed: Vec<String>,
     /// Partitioned tables that are somebody else's, so that it can add no partitions.
     pub not_owned: Vec<String>,
-    /// Up to when tasks can be stored; `None` where there is no partition.
+    /// Up to when tasks can be stored.
     pub partitions_until: Option<DateTime<Utc>>,
 }
 
@@ -94,12 +94,13 @@ statements! {
                         ORDER BY 1 LIMIT 5) AS closed,
                 ARRAY (SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                         WHERE n.nspname = 'tasker' AND c.relkind = 'p' AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1) AS not_owned,
-                -- partitions are named after the Monday they begin with
-                (SELECT (min(p.last) + 7)::timestamp AT TIME ZONE 'UTC' FROM (
-                     SELECT max(to_date(right(c.relname, 8), 'YYYYMMDD')) AS last
-                       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class t ON t.oid = i.inhparent
-                       JOIN pg_namespace n ON n.oid = t.relnamespace
-                      WHERE n.nspname = 'tasker' AND t.relkind = 'p' GROUP BY i.inhparent) p) AS partitions_until";
+                -- up to the first week from this one on of which a partition is missing, though there are later ones
+                (SELECT min(w.monday) AT TIME ZONE 'UTC'
+                   FROM generate_series(date_trunc('week', now() AT TIME ZONE 'UTC'), now() AT TIME ZONE 'UTC' + interval '2 years', interval '7 days') AS w(monday)
+                  WHERE 3 > (SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                              WHERE c.relnamespace = 'tasker'::regnamespace AND NOT i.inhdetachpending
+                                AND c.relname IN ('tasks_' || to_char(w.monday, 'YYYYMMDD'), 'steps_' || to_char(w.monday, 'YYYYMMDD'),
+                                                  'attempts_' || to_char(w.monday, 'YYYYMMDD')))) AS partitions_until";
     CLUSTER, "read_cluster" =
         "SELECT (SELECT count(DISTINCT owner) FROM tasker.shards WHERE owner IS NOT NULL AND until > now()) AS servers,
                 (SELECT count(*) FROM tasker.shards WHERE owner IS NULL OR until <= now()) AS orphaned_shards,
@@ -167,6 +168,14 @@ mod tests {
         assert!(role.can_create && role.closed.is_empty() && role.not_owned.is_empty());
         let ahead = role.partitions_until.unwrap() - Utc::now();
         assert!((21..=42).contains(&ahead.num_days()), "{ahead}");
+        // The last week has all it needs, and one before it lacks a partition.
+        let gap = "DO $$ BEGIN EXECUTE 'DROP TABLE tasker.steps' || to_char(date_trunc('week', now() AT TIME ZONE 'UTC') + interval '7 days', '\"_\"YYYYMMDD'); END $$";
+        sqlx::raw_sql(gap)
+            .execute(&target.unmeasured_pool(1))
+            .await
+            .unwrap();
+        let ahead = get_role(&pool).await.unwrap().partitions_until.unwrap() - Utc::now();
+        assert!((0..=7).contains(&ahead.num_days()), "{ahead}");
 
         let cluster = get_cluster(&pool).await.unwrap();
         let nobody = Cluster {

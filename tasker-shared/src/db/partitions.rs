@@ -1,25 +1,17 @@
-//! The weekly partitions of history: which there are, what holds one that is old, and taking one away without
-//! keeping anybody waiting. Which go is decided by who calls.
+//! The weekly partitions of history: which there are, and what holds one that is old. Taking one away is in
+//! `leaving`. Which go is decided by who calls.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::pool::Pool;
-use super::{Error, Result, Statement, statements};
+use super::{Result, statements, weekly};
 use crate::ids;
 
-/// How long a lock on a partition is waited for; what was not had is tried again with the next pass.
-const LOCK_TIMEOUT: &str = "5s";
-/// Rows deleted at once, so that no transaction is long.
-const BATCH: i64 = 5_000;
-/// Between two such batches: what else wants the disk comes through.
-const PAUSE: Duration = Duration::from_millis(50);
-/// The advisory lock of whoever takes partitions away.
-const LOCK: i64 = 0x7461_736b_6572_0001;
+pub mod leaving;
+
 /// A transaction that is older holds things up.
 const LONG_S: f64 = 300.0;
 
@@ -113,6 +105,7 @@ pub fn cutoff(now: DateTime<Utc>, keep_days: u32) -> DateTime<Utc> {
 pub struct Hold {
     /// What it is, for people.
     pub what: String,
+    /// Of tasks, up to 10,000.
     pub count: i64,
     /// One of the tasks.
     pub task_uuid: Option<Uuid>,
@@ -135,11 +128,13 @@ statements! {
             -- a table beside its own that retention did not put there is somebody's
             AND (i.inhrelid IS NOT NULL OR obj_description(c.oid, 'pg_class') = 'leaving')";
     HOLDS, "list_partition_holds" =
-        "SELECT 'tasks that have not ended' AS what, count(*) AS count, (array_agg(task_uuid))[1] AS task_uuid
-           FROM tasker.tasks WHERE task_uuid >= $1 AND task_uuid < $2 AND state NOT IN (8, 9, 10, 11) HAVING count(*) > 0
+        // the week's tasks are read once, and no further than to as many as are told of
+        "WITH seen AS (SELECT task_uuid, state IN (8, 9, 10, 11) AS has_ended FROM tasker.tasks
+                        WHERE task_uuid >= $1 AND task_uuid < $2 AND (state NOT IN (8, 9, 10, 11) OR updated_at >= $3) LIMIT 10000)
+         SELECT 'tasks that have not ended' AS what, count(*) AS count, (array_agg(task_uuid))[1] AS task_uuid
+           FROM seen WHERE NOT has_ended HAVING count(*) > 0
          UNION ALL
-         SELECT 'tasks that ended lately', count(*), (array_agg(task_uuid))[1]
-           FROM tasker.tasks WHERE task_uuid >= $1 AND task_uuid < $2 AND state IN (8, 9, 10, 11) AND updated_at >= $3 HAVING count(*) > 0
+         SELECT 'tasks that ended lately', count(*), (array_agg(task_uuid))[1] FROM seen WHERE has_ended HAVING count(*) > 0
          UNION ALL
          SELECT 'pending dead letters', count(*), (array_agg(task_uuid))[1]
            FROM tasker.dead_letters WHERE task_uuid >= $1 AND task_uuid < $2 AND resolution = 0 HAVING count(*) > 0
@@ -171,31 +166,7 @@ statements! {
          SELECT 'a replication slot that nobody reads', slot_name::text, NULL
            FROM pg_replication_slots WHERE NOT active AND (xmin IS NOT NULL OR catalog_xmin IS NOT NULL OR restart_lsn IS NOT NULL)
           ORDER BY 3 DESC NULLS LAST";
-    TURN, "try_partition_lock" = "SELECT pg_try_advisory_lock($1)";
-    TIMEOUT, "set_lock_timeout" = "SELECT set_config('lock_timeout', $1, false)";
-    KEYS, "delete_old_idempotency_keys" =
-        "DELETE FROM tasker.idempotency_keys WHERE ctid = ANY (ARRAY (
-             SELECT ctid FROM tasker.idempotency_keys WHERE task_uuid >= $1 AND task_uuid < $2 LIMIT $3))";
-    DEADLINES, "delete_old_deadlines" = "DELETE FROM tasker.deadlines WHERE task_uuid >= $1 AND task_uuid < $2";
-    LETTERS, "delete_old_dead_letters" =
-        "DELETE FROM tasker.dead_letters WHERE entry = ANY (ARRAY (
-             SELECT entry FROM tasker.dead_letters WHERE buried_at < $1 AND resolution <> 0 AND resolved_at < $1 ORDER BY buried_at LIMIT $2))";
-}
-
-/// Statements whose tables have names that are only known when they run.
-const MARK: Statement = named("mark_partition");
-const DETACH: Statement = named("detach_partition");
-const FINALIZE: Statement = named("finalize_partition");
-const ATTACH: Statement = named("attach_partition");
-const DROP: Statement = named("drop_partition");
-const ALIVE: Statement = named("find_alive_task");
-
-const fn named(name: &'static str) -> Statement {
-    Statement {
-        name,
-        sql: "",
-        calls: &[],
-    }
+    NOW, "read_retention_clock" = "SELECT clock_timestamp()";
 }
 
 /// The weeks that have partitions, the oldest first.
@@ -230,136 +201,35 @@ fn weeks(rows: &[(String, bool, bool)]) -> Vec<Week> {
     weeks.into_values().collect()
 }
 
-/// What keeps a week whose tasks should all have ended before `cutoff`; nothing where it may go. Reads the week's tasks.
+/// What keeps a week whose tasks should all have ended before `cutoff`; nothing where it may go. Reads the week's
+/// tasks, whether its partition is in its table or not.
 pub async fn holds(
     connection: &mut PgConnection,
     week: &Week,
     cutoff: DateTime<Utc>,
 ) -> Result<Vec<Hold>> {
+    if !week.tables.contains_key(&Table::Tasks) {
+        return Ok(Vec::new());
+    }
     let (from, before) = week.uuids();
-    let query = sqlx::query_as(HOLDS.sql)
+    let statement = HOLDS.in_week(weekly::Week::at(week.span().0));
+    let query = sqlx::query_as(statement.sql)
         .bind(from)
         .bind(before)
         .bind(cutoff);
-    HOLDS.run_at_length(query.fetch_all(connection)).await
+    statement.run_at_length(query.fetch_all(connection)).await
+}
+
+/// The database's clock, which judges what is old.
+pub async fn now(connection: &mut PgConnection) -> Result<DateTime<Utc>> {
+    let query = sqlx::query_scalar(NOW.sql);
+    NOW.run(query.fetch_one(connection)).await
 }
 
 /// Long transactions, and what else of that kind there is, the longest first.
 pub async fn holders(connection: &mut PgConnection) -> Result<Vec<Holder>> {
     let query = sqlx::query_as(HOLDERS.sql).bind(LONG_S);
     HOLDERS.run(query.fetch_all(connection)).await
-}
-
-/// Takes the turn of taking partitions away, for as long as the connection lives, which must be one of its own
-/// without a pooler between; false where somebody else has it. Locks are waited for for a short time from here on.
-pub async fn take_turn(connection: &mut PgConnection) -> Result<bool> {
-    let timeout = sqlx::query(TIMEOUT.sql).bind(LOCK_TIMEOUT);
-    TIMEOUT.run(timeout.execute(&mut *connection)).await?;
-    let query = sqlx::query_scalar(TURN.sql).bind(LOCK);
-    TURN.run(query.fetch_one(connection)).await
-}
-
-/// Takes a part out of its table: the load goes on. False where somebody used it for longer than is waited for; what
-/// was begun is ended by the next call.
-pub async fn detach(connection: &mut PgConnection, week: &Week, table: Table) -> Result<bool> {
-    let (statement, how) = match week.tables.get(&table) {
-        Some(Place::Attached) => (DETACH, "CONCURRENTLY"),
-        Some(Place::Leaving) => (FINALIZE, "FINALIZE"),
-        Some(Place::Detached) | None => return Ok(true),
-    };
-    let (parent, part) = (table.as_str(), week.part(table));
-    let mark = format!("COMMENT ON TABLE tasker.{part} IS 'leaving'");
-    if !in_time(run(connection, &MARK, mark).await)? {
-        return Ok(false);
-    }
-    let sql = format!("ALTER TABLE tasker.{parent} DETACH PARTITION tasker.{part} {how}");
-    in_time(run(connection, &statement, sql).await)
-}
-
-/// Puts a part back into its table, where a task in it has come to life again meanwhile.
-pub async fn attach(connection: &mut PgConnection, week: &Week, table: Table) -> Result<bool> {
-    let (from, before) = week.uuids();
-    let (parent, part) = (table.as_str(), week.part(table));
-    let sql = format!(
-        "ALTER TABLE tasker.{parent} ATTACH PARTITION tasker.{part} FOR VALUES FROM ('{from}') TO ('{before}')"
-    );
-    in_time(run(connection, &ATTACH, sql).await)
-}
-
-/// Drops a part that is out of its table. False where somebody used it for longer than is waited for.
-pub async fn drop_part(connection: &mut PgConnection, week: &Week, table: Table) -> Result<bool> {
-    let sql = format!("DROP TABLE IF EXISTS tasker.{}", week.part(table));
-    in_time(run(connection, &DROP, sql).await)
-}
-
-/// A task that has not ended, of a week that is out of its table.
-pub async fn find_alive(connection: &mut PgConnection, week: &Week) -> Result<Option<Uuid>> {
-    let sql = format!(
-        "SELECT task_uuid FROM tasker.{} WHERE state NOT IN (8, 9, 10, 11) LIMIT 1",
-        week.part(Table::Tasks)
-    );
-    let query = sqlx::query_scalar(AssertSqlSafe(sql));
-    ALIVE.run_at_length(query.fetch_optional(connection)).await
-}
-
-async fn run(connection: &mut PgConnection, statement: &Statement, sql: String) -> Result<()> {
-    let query = sqlx::raw_sql(AssertSqlSafe(sql));
-    statement
-        .run_at_length(query.execute(connection))
-        .await
-        .map(drop)
-}
-
-/// A lock that was not had in time is no error.
-fn in_time(result: Result<()>) -> Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if is_timeout(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_timeout(error: &Error) -> bool {
-    // lock_not_available
-    error.sqlstate().as_deref() == Some("55P03")
-}
-
-/// Forgets the idempotency keys and deadlines of a week's tasks, in batches with a pause between them; returns how
-/// many keys.
-pub async fn forget(pool: &Pool, week: &Week) -> Result<u64> {
-    let (from, before) = week.uuids();
-    let deadlines = sqlx::query(DEADLINES.sql).bind(from).bind(before);
-    DEADLINES.run_at_length(deadlines.execute(pool)).await?;
-    let mut all = 0;
-    loop {
-        let query = sqlx::query(KEYS.sql).bind(from).bind(before).bind(BATCH);
-        let deleted = KEYS
-            .run_at_length(query.execute(pool))
-            .await?
-            .rows_affected();
-        all += deleted;
-        if deleted < BATCH.unsigned_abs() {
-            return Ok(all);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Removes dead letters that were resolved before `cutoff`; returns how many.
-pub async fn delete_dead_letters(pool: &Pool, cutoff: DateTime<Utc>) -> Result<u64> {
-    let mut all = 0;
-    loop {
-        let query = sqlx::query(LETTERS.sql).bind(cutoff).bind(BATCH);
-        let deleted = LETTERS
-            .run_at_length(query.execute(pool))
-            .await?
-            .rows_affected();
-        all += deleted;
-        if deleted < BATCH.unsigned_abs() {
-            return Ok(all);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The disk, unmounted when dropped.
 #[derive(Debug)]
-pub(super) struct SmallDisk {
+pub struct SmallDisk {
     directory: PathBuf,
     guard: Child,
 }
@@ -31,7 +31,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// Why it could not be mounted.
-    pub(super) fn mount(owned_alike: &Path, bytes: u64) -> Result<SmallDisk, String> {
+    pub fn mount(owned_alike: &Path, bytes: u64) -> Result<SmallDisk, String> {
         let why = |error: std::io::Error| error.to_string();
         let owner = std::fs::metadata(owned_alike).map_err(why)?;
         let directory = PathBuf::from(format!("/tmp/tasker-disk-{:016x}", rand::random::<u64>()));
@@ -65,12 +65,12 @@ impl SmallDisk {
 
     /// Where it is.
     #[must_use]
-    pub(super) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Leaves no room on it.
-    pub(super) fn fill(&self) {
+    pub fn fill(&self) {
         let mut ballast = std::fs::File::create(self.ballast()).unwrap();
         // Large pieces first; where none fits any more, the smallest.
         for bytes in [1 << 20, 1 << 12, 1] {
@@ -80,7 +80,7 @@ impl SmallDisk {
     }
 
     /// Makes room again.
-    pub(super) fn clear(&self) {
+    pub fn clear(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 

@@ -27,6 +27,12 @@ pub(in crate::doctor) fn history(history: &History) -> Finding {
             )
         })
         .collect();
+    if !held.is_empty() && history.unseen > 0 {
+        held.push(format!(
+            "{} more weeks are old enough to go and were not looked into",
+            history.unseen
+        ));
+    }
     if history.leaving > 0 || !held.is_empty() {
         held.extend(history.holders.iter().map(|holder| {
             let age = holder.age_s.map(|age| format!(" for {age:.0} s"));
@@ -47,6 +53,11 @@ pub(in crate::doctor) fn history(history: &History) -> Finding {
             }
         ));
     }
+    held.extend(history.archive.iter().map(|fault| {
+        format!(
+            "{fault} (a server that cannot use it does not start; this was looked at from here)"
+        )
+    }));
     match (held.is_empty(), history.keep_days) {
         (true, Some(days)) => Finding::ok(
             CHECK,
@@ -97,14 +108,17 @@ mod tests {
                 who: "process 7 psql idle".into(),
                 age_s: Some(4_000.2),
             }],
+            unseen: 2,
+            archive: Some("the archive is away".into()),
             ..quiet
         };
         let found = history(&held);
         assert_eq!(found.status, Status::Warn);
         assert_eq!(
             found.message,
-            "the week of 2026-03-02 is kept by 3 tasks that have not ended; \
-             a transaction may be in the way for 4000 s: process 7 psql idle; 1 week is being taken away, which is not done yet"
+            "the week of 2026-03-02 is kept by 3 tasks that have not ended; 2 more weeks are old enough to go and were not looked into; \
+             a transaction may be in the way for 4000 s: process 7 psql idle; 1 week is being taken away, which is not done yet; \
+             the archive is away (a server that cannot use it does not start; this was looked at from here)"
         );
     }
 }

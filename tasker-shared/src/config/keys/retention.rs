@@ -24,7 +24,8 @@ section! {
         /// Drop weeks whose tasks ended, and forget dead letters that were resolved, more than so many days ago. Without a value
         /// everything is kept.
         keep_days: Option<u32> = None, Days;
-        /// A directory of the server's machine that a week is written to, compressed, before it is dropped. Without, it is only dropped.
+        /// A directory of the server's machine that a week is written to, compressed, before it is dropped. It must exist: a server
+        /// makes none, which might be on a disk that is not mounted. Without, a week is only dropped.
         archive_directory: Option<PathBuf> = None, ();
     }
 }

@@ -1,11 +1,12 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
 
-use sqlx::Executor;
+use sqlx::{AssertSqlSafe, Executor};
 
+use super::leaving::*;
 use super::*;
-use crate::db::pool::Target;
+use crate::db::pool::{Pool, Target};
 use crate::db::{migrate, upkeep};
 use crate::embedded::Temporary;
 
@@ -55,6 +56,21 @@ impl World {
         let weeks = list(&mut self.connection).await.unwrap();
         let begins = NaiveDate::from_ymd_opt(2024, 5, 13).unwrap();
         weeks.into_iter().find(|w| w.begins == begins).unwrap()
+    }
+
+    async fn detach_all(&mut self) {
+        let week = self.week().await;
+        for table in Table::ALL {
+            assert!(detach(&mut self.connection, &week, table).await.unwrap());
+        }
+    }
+
+    async fn settle(&mut self, marks: &BTreeMap<Table, Mark>) -> Settled {
+        let week = self.week().await;
+        let cutoff = self.long_ago + chrono::Duration::days(30);
+        settle(&mut self.connection, &week, cutoff, marks)
+            .await
+            .unwrap()
     }
 
     async fn held(&mut self) -> Vec<String> {
@@ -160,21 +176,92 @@ async fn a_week_is_taken_away_while_another_session_writes_and_its_keys_with_it(
     week = world.week().await;
     assert!(week.tables.values().all(|p| *p == Place::Detached));
     assert!(week.is_leaving());
+    assert_eq!(world.settle(&BTreeMap::new()).await, Settled::Gone);
+    // What is left says that the week is not done with.
+    week = world.week().await;
     assert_eq!(
-        find_alive(&mut world.connection, &week).await.unwrap(),
-        None
+        week.tables.into_iter().collect::<Vec<_>>(),
+        [(Table::Tasks, Place::Detached)]
     );
+    week = world.week().await;
+    assert_eq!(world.settle(&BTreeMap::new()).await, Settled::Gone);
     assert_eq!(forget(&world.pool, &week).await.unwrap(), 1);
     assert_eq!(forget(&world.pool, &week).await.unwrap(), 0);
-    for table in Table::ALL {
-        assert!(
-            drop_part(&mut world.connection, &week, table)
-                .await
-                .unwrap()
-        );
-    }
+    assert!(drop_emptied(&mut world.connection, &week).await.unwrap());
     let begins: Vec<_> = list(&mut world.connection).await.unwrap();
     assert!(begins.iter().all(|w| w.begins != week.begins));
+}
+
+#[tokio::test]
+async fn a_week_that_something_refers_to_after_all_or_that_has_changed_is_put_back() {
+    let mut world = world().await;
+    let task = world.store(8).await;
+    let week = world.week().await;
+    let marks = BTreeMap::from([(
+        Table::Tasks,
+        mark(&mut world.connection, &week, Table::Tasks)
+            .await
+            .unwrap(),
+    )]);
+    world.detach_all().await;
+    world
+        .run(format!(
+            "INSERT INTO tasker.controls VALUES ('{task}', '{task}', '{{}}', now())"
+        ))
+        .await;
+    let Settled::Held(holds) = world.settle(&marks).await else {
+        panic!("it is not held");
+    };
+    assert_eq!(holds[0].what, "wishes that are not answered yet");
+    // The statements of a step's way name their partition, and reach it wherever it stands.
+    world
+        .run(
+            "DELETE FROM tasker.controls; UPDATE tasker.tasks_20240513 SET priority = 1".to_owned(),
+        )
+        .await;
+    assert_eq!(world.settle(&marks).await, Settled::Changed);
+    assert!(world.week().await.is_leaving());
+    assert!(put_back(&mut world.connection, &week).await.unwrap());
+    assert!(put_back(&mut world.connection, &week).await.unwrap());
+    assert!(!world.week().await.is_leaving());
+    assert_eq!(world.week().await.tables.len(), 3);
+    world
+        .run("UPDATE tasker.tasks SET priority = 2".to_owned())
+        .await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_in_no_table_is_attached_where_it_is_wanted() {
+    let mut world = world().await;
+    world.store(8).await;
+    world.detach_all().await;
+    let made = upkeep::ensure_partitions(&world.pool, world.long_ago, 0)
+        .await
+        .unwrap();
+    assert_eq!(made, 3);
+    assert!(!world.week().await.is_leaving());
+    let made = upkeep::ensure_partitions(&world.pool, world.long_ago, 0).await;
+    assert_eq!(made.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn keys_of_many_tasks_are_forgotten_in_batches_and_those_of_other_weeks_are_kept() {
+    let mut world = world().await;
+    world
+        .run(
+            "INSERT INTO tasker.idempotency_keys
+             SELECT 'n', 't', n::text, tasker.lowest_uuid_at('2024-05-13Z'::timestamptz + n * interval '1 minute'), '', now()
+               FROM generate_series(-3, 10002) AS n"
+                .to_owned(),
+        )
+        .await;
+    let week = world.week().await;
+    assert_eq!(forget(&world.pool, &week).await.unwrap(), 10_003);
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM tasker.idempotency_keys")
+        .fetch_one(&mut world.connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, 3);
 }
 
 #[tokio::test]
@@ -213,11 +300,7 @@ async fn a_transaction_that_uses_a_table_delays_the_end_of_taking_a_part_away_an
     );
     let week = world.week().await;
     assert_eq!(week.tables[&Table::Tasks], Place::Detached);
-    assert!(
-        attach(&mut world.connection, &week, Table::Tasks)
-            .await
-            .unwrap()
-    );
+    assert!(put_back(&mut world.connection, &week).await.unwrap());
     assert!(!world.week().await.is_leaving());
 }
 
