@@ -16,6 +16,7 @@ pub mod pgbouncer;
 mod process;
 pub mod prometheus;
 pub mod proxy;
+mod skipped;
 mod stack;
 pub mod storm;
 mod tasks;
@@ -24,5 +25,6 @@ mod until;
 
 pub use ledger::Ledger;
 pub use process::Process;
+pub use skipped::skipped;
 pub use stack::{Setup, Stack};
 pub use until::until;
