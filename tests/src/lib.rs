@@ -20,6 +20,7 @@ mod skipped;
 mod stack;
 pub mod storm;
 mod tasks;
+mod told;
 mod trouble;
 mod until;
 
@@ -27,4 +28,5 @@ pub use ledger::Ledger;
 pub use process::Process;
 pub use skipped::skipped;
 pub use stack::{Setup, Stack};
+pub use told::told_to_end;
 pub use until::until;

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 use tasker_shared::config::Argument;
+use tasker_tests::told_to_end;
 use tasker_worker::{StepContext, StepError, Worker};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,14 +13,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let worker = Worker::from_env_with(&[listen])?
         .handler("panics", panics)
         .handler("tells", tells);
-    let mut terminate = signal(SignalKind::terminate())?;
+    let told = told_to_end()?;
     let started = worker.start().await?;
     if let Some(file) = std::env::var_os("TASKER_ADDRESS_FILE") {
         std::fs::write(file, started.address().to_string())?;
     }
-    let told = async move {
-        terminate.recv().await;
-    };
     Ok(started.run_until(told).await?)
 }
 
