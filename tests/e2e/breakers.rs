@@ -1,12 +1,18 @@
 //! Circuit breakers open when what they guard is away, say so everywhere, and close by themselves when it is back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tasker_tests::{Setup, Stack, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon after PostgreSQL's return every breaker is closed.
+const BACK: Duration = Duration::from_secs(10);
+/// Completions that find no room while PostgreSQL is away, more than open their breaker; and some that find it open.
+const FIRST: usize = 16;
+const MORE: usize = 4;
 
 const TEMPLATE: &str = "
 name: piped
@@ -16,8 +22,34 @@ steps:
   - { name: only, handler: { callable: command, initialization: { argv: [cat] } } }
 ";
 
+/// Steps whose programs end when a file is there.
+fn held_back(name: &str, file: &Path) -> String {
+    let wait = format!("until [ -e {} ]; do sleep 0.05; done; cat", file.display());
+    format!(
+        "
+name: {name}
+namespace_name: breakers
+version: 1.0.0
+steps:
+  - {{ name: only, handler: {{ callable: command, initialization: {{ argv: [sh, -c, '{wait}'] }} }} }}
+"
+    )
+}
+
 fn request() -> Value {
-    json!({"name": "piped", "namespace": "breakers", "context": {}})
+    request_of("piped")
+}
+
+fn request_of(name: &str) -> Value {
+    json!({"name": name, "namespace": "breakers", "context": {}})
+}
+
+/// A worker that has room for one result and one completion, and keeps its lease however long PostgreSQL is away.
+fn narrow() -> Setup {
+    Setup::default()
+        .configure("channels.results", 1)
+        .configure("channels.completions", 1)
+        .configure("worker.lease_ms", 60_000)
 }
 
 async fn start(setup: Setup) -> Stack {
@@ -51,6 +83,7 @@ fn all() -> BTreeSet<(&'static str, String)> {
         ("server", "task_readiness"),
         ("server", "pgmq"),
         ("worker", "pgmq"),
+        ("worker", "ffi_completion"),
     ]
     .map(|(kind, name)| (kind, name.to_owned()))
     .into()
@@ -58,15 +91,28 @@ fn all() -> BTreeSet<(&'static str, String)> {
 
 #[tokio::test]
 async fn every_breaker_opens_when_postgresql_goes_and_closes_when_it_comes_back() {
-    let mut stack = start(Setup::default()).await;
+    let mut stack = start(narrow()).await;
     let states = breakers(&stack).await;
-    assert_eq!(states.len(), 5, "{states:?}");
+    assert!(states.keys().eq(all().iter()), "{states:?}");
     assert!(
         states.values().all(|b| b["state"] == "closed"),
         "{states:?}"
     );
+    let directory = stack.directory("held_back");
+    let (first, more) = (directory.join("first"), directory.join("more"));
+    stack.apply_template(&held_back("first", &first)).await;
+    stack.apply_template(&held_back("more", &more)).await;
+    let mut tasks = stack.submit_all(&vec![request_of("first"); FIRST]).await;
+    tasks.extend(stack.submit_all(&vec![request_of("more"); MORE]).await);
+    let running = "SELECT count(*) FROM tasker.ready WHERE worker IS NOT NULL AND $1 <> ''";
+    until(PATIENCE, async || match stack.count(running, "-").await {
+        n if n == i64::try_from(tasks.len()).unwrap() => Ok(()),
+        n => Err(format!("{n} programs run")),
+    })
+    .await;
 
     stack.postgres().kill_now().await.unwrap();
+    std::fs::write(&first, "").unwrap();
     let mut opened = BTreeSet::new();
     until(PATIENCE, async || {
         for (which, breaker) in breakers(&stack).await {
@@ -113,6 +159,16 @@ async fn every_breaker_opens_when_postgresql_goes_and_closes_when_it_comes_back(
     }
     let ready = stack.client().get(stack.url("/health/ready")).send().await;
     assert_eq!(ready.unwrap().status(), 503);
+    std::fs::write(&more, "").unwrap();
+    until(PATIENCE, async || {
+        let shown = stack.processes().find(|(kind, _)| *kind == "worker");
+        let shown = shown.unwrap().1.metrics().await;
+        match shown.sum("ffi_completion_circuit_open_rejections_total", &[]) {
+            1.0.. => Ok(()),
+            n => Err(format!("{n} completions found their breaker open")),
+        }
+    })
+    .await;
 
     stack.postgres().restart().await.unwrap();
     let back = Instant::now();
@@ -130,10 +186,11 @@ async fn every_breaker_opens_when_postgresql_goes_and_closes_when_it_comes_back(
         }
     })
     .await;
-    println!(
-        "every breaker was closed {:?} after PostgreSQL came back",
-        back.elapsed()
-    );
+    let closed = back.elapsed();
+    println!("every breaker was closed {closed:?} after PostgreSQL came back");
+    assert!(closed < BACK, "{closed:?}");
+    let ended = stack.wait_all_final(&tasks, PATIENCE).await;
+    assert_eq!(ended.get("complete"), Some(&tasks.len()), "{ended:?}");
     for (kind, name) in all() {
         let log = match kind {
             "server" => stack.server().log(),
@@ -154,10 +211,7 @@ async fn every_breaker_opens_when_postgresql_goes_and_closes_when_it_comes_back(
 
 #[tokio::test]
 async fn completions_wait_while_their_breaker_is_open_and_every_program_ran_once() {
-    let narrow = Setup::default()
-        .configure("channels.results", 1)
-        .configure("channels.completions", 1);
-    let mut stack = start(narrow).await;
+    let mut stack = start(narrow()).await;
     let tasks = stack.slow_completions(&request()).await;
     let once =
         "SELECT count(*) FROM tasker.attempts WHERE outcome = 0 AND attempt = 1 AND $1 <> ''";

@@ -16,13 +16,17 @@ pub mod pgbouncer;
 mod process;
 pub mod prometheus;
 pub mod proxy;
+mod skipped;
 mod stack;
 pub mod storm;
 mod tasks;
+mod told;
 mod trouble;
 mod until;
 
 pub use ledger::Ledger;
 pub use process::Process;
+pub use skipped::skipped;
 pub use stack::{Setup, Stack};
+pub use told::told_to_end;
 pub use until::until;

@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// A debug build on a busy machine takes its time.
 const START: Duration = Duration::from_secs(60);
@@ -32,6 +32,8 @@ pub(crate) struct Plan {
 pub struct Process {
     plan: Plan,
     child: Child,
+    /// Open for as long as this program lives: they end together, however this one does.
+    _together: Option<ChildStdin>,
     pid: Pid,
     address: SocketAddr,
 }
@@ -50,6 +52,7 @@ impl Process {
             .args(["--listen", "127.0.0.1:0"])
             .envs(plan.variables.iter().map(|(name, value)| (name, value)))
             .env("TASKER_ADDRESS_FILE", &address_file)
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -78,6 +81,7 @@ impl Process {
         };
         let mut process = Self {
             plan,
+            _together: child.stdin.take(),
             child,
             pid,
             address,

@@ -1,8 +1,11 @@
 //! A TCP proxy between a process and PostgreSQL, whose line a test makes worse while it is in use: it stalls, slows
-//! down, falls silent, is cut or refuses. What PostgreSQL does with a connection that it still has is its own affair.
+//! down, falls silent, is cut or refuses, and says how much that struck. What PostgreSQL does with a connection that it
+//! still has is its own affair.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -40,25 +43,36 @@ pub struct Proxy {
     cuts: watch::Sender<u64>,
     /// Counts the silences: a connection passes something for as long as there is no new one.
     silences: watch::Sender<u64>,
+    struck: Arc<AtomicUsize>,
     listening: AbortHandle,
 }
 
 impl Proxy {
-    /// Listens on a port of its own, and passes everything to the Unix socket in that directory.
+    /// Listens on a port of its own, and passes everything to PostgreSQL's Unix socket in that directory.
     ///
     /// # Panics
     /// When no port can be had.
     pub async fn start(socket_directory: &Path, port: u16) -> Self {
+        Self::to(socket_directory.join(format!(".s.PGSQL.{port}"))).await
+    }
+
+    /// The same to any Unix socket.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    pub async fn to(upstream: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (line, seen) = watch::channel(Line::Passing);
         let (cuts, cut) = watch::channel(0);
         let (silences, silent) = watch::channel(0);
+        let struck = Arc::<AtomicUsize>::default();
         let route = Route {
-            upstream: socket_directory.join(format!(".s.PGSQL.{port}")),
+            upstream,
             line: seen,
             cuts: cut,
             silences: silent,
+            struck: Arc::clone(&struck),
         };
         let listening = tokio::spawn(listen(listener, route)).abort_handle();
         Self {
@@ -66,6 +80,7 @@ impl Proxy {
             line,
             cuts,
             silences,
+            struck,
             listening,
         }
     }
@@ -74,6 +89,13 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How much was struck since the beginning: connections that were cut, silenced or refused, and pieces that were
+    /// held or slowed.
+    #[must_use]
+    pub fn struck(&self) -> usize {
+        self.struck.load(Ordering::Relaxed)
     }
 
     /// Makes the line so, from now on.
@@ -109,6 +131,7 @@ struct Route {
     line: watch::Receiver<Line>,
     cuts: watch::Receiver<u64>,
     silences: watch::Receiver<u64>,
+    struck: Arc<AtomicUsize>,
 }
 
 /// Takes connections until it is aborted, which drops the set and so ends them all.
@@ -119,8 +142,9 @@ async fn listen(listener: TcpListener, route: Route) {
             taken = listener.accept() => {
                 // One that has gone again, or no file descriptor left: the next may be better.
                 let Ok((client, _)) = taken else { continue };
-                if *route.line.borrow() != Line::Refusing {
-                    connections.spawn(route.clone().pass(client));
+                match *route.line.borrow() {
+                    Line::Refusing => route.strike(),
+                    _ => drop(connections.spawn(route.clone().pass(client))),
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -129,13 +153,18 @@ async fn listen(listener: TcpListener, route: Route) {
 }
 
 impl Route {
+    fn strike(&self) {
+        self.struck.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One connection, until either side ends it or it is cut.
-    async fn pass(mut self, client: TcpStream) {
-        self.cuts.mark_unchanged();
-        self.silences.mark_unchanged();
+    async fn pass(self, client: TcpStream) {
+        let (mut cuts, mut silences) = (self.cuts.clone(), self.silences.clone());
+        cuts.mark_unchanged();
+        silences.mark_unchanged();
         let server = tokio::select! {
             server = connect(&self.upstream, self.line.clone()) => server,
-            _ = self.cuts.changed() => None,
+            _ = cuts.changed() => None,
         };
         let Some(server) = server else { return };
         // A client that has gone again is noticed when it is read from.
@@ -143,16 +172,55 @@ impl Route {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         tokio::select! {
-            _ = pump(&mut from_client, &mut to_server, self.line.clone()) => return,
-            _ = pump(&mut from_server, &mut to_client, self.line.clone()) => return,
-            _ = self.cuts.changed() => return,
-            _ = self.silences.changed() => {}
+            _ = self.pump(&mut from_client, &mut to_server) => return,
+            _ = self.pump(&mut from_server, &mut to_client) => return,
+            Ok(()) = cuts.changed() => return self.strike(),
+            Ok(()) = silences.changed() => self.strike(),
         }
         // Both ends stay open and hear nothing, until the client gives up.
         let mut nowhere = tokio::io::sink();
         tokio::select! {
             _ = tokio::io::copy(&mut from_client, &mut nowhere) => {}
-            _ = self.cuts.changed() => {}
+            _ = cuts.changed() => {}
+        }
+    }
+
+    /// Passes on what comes, as the line is when it has come.
+    async fn pump(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> std::io::Result<()> {
+        let mut line = self.line.clone();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let length = from.read(&mut chunk).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            if *line.borrow() == Line::Stalled {
+                self.strike();
+            }
+            let slowed = match line
+                .wait_for(|line| *line != Line::Stalled)
+                .await
+                .as_deref()
+            {
+                Ok(&Line::Slowed {
+                    latency,
+                    bytes_per_second,
+                }) => {
+                    let rate = f64::from(bytes_per_second.max(1));
+                    let seconds = f64::from(u32::try_from(length).unwrap_or(u32::MAX)) / rate;
+                    Some(latency + Duration::from_secs_f64(seconds))
+                }
+                _ => None,
+            };
+            if let Some(pause) = slowed {
+                self.strike();
+                tokio::time::sleep(pause).await;
+            }
+            to.write_all(&chunk[..length]).await?;
         }
     }
 }
@@ -161,40 +229,6 @@ impl Route {
 async fn connect(upstream: &Path, mut line: watch::Receiver<Line>) -> Option<UnixStream> {
     line.wait_for(|line| *line != Line::Stalled).await.ok()?;
     UnixStream::connect(upstream).await.ok()
-}
-
-/// Passes on what comes, as the line is when it has come.
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut line: watch::Receiver<Line>,
-) -> std::io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let length = from.read(&mut chunk).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        let slowed = match line
-            .wait_for(|line| *line != Line::Stalled)
-            .await
-            .as_deref()
-        {
-            Ok(&Line::Slowed {
-                latency,
-                bytes_per_second,
-            }) => {
-                let rate = f64::from(bytes_per_second.max(1));
-                let seconds = f64::from(u32::try_from(length).unwrap_or(u32::MAX)) / rate;
-                Some(latency + Duration::from_secs_f64(seconds))
-            }
-            _ => None,
-        };
-        if let Some(pause) = slowed {
-            tokio::time::sleep(pause).await;
-        }
-        to.write_all(&chunk[..length]).await?;
-    }
 }
 
 #[cfg(test)]
@@ -258,6 +292,7 @@ mod tests {
         assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
         proxy.cut();
         assert!(heard(&mut stream).await.is_ok_and(|line| line.is_empty()));
+        assert_eq!(proxy.struck(), 1);
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(echo(&mut stream).await.unwrap(), "word\n");
 

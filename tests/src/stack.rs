@@ -17,6 +17,8 @@ use crate::proxy::Proxy;
 
 /// The program of servers, workers and commands.
 const TASKER: &str = "tasker";
+/// Nothing of a test stays behind that was killed: its processes end with it. Programs of this package do by themselves.
+const WITH_US: &str = "--exit-with-parent";
 
 /// What a stack is made of.
 #[derive(Debug, Clone)]
@@ -153,7 +155,11 @@ impl Stack {
             .to_string();
         let name = format!("server-{}", self.servers.len() + 1);
         let plan = self
-            .plan(name, TASKER, &["server", "--templates", &templates])
+            .plan(
+                name,
+                TASKER,
+                &["server", WITH_US, "--templates", &templates],
+            )
             .await;
         self.servers.push(Process::start(plan).await);
         self.servers.last_mut().unwrap()
@@ -163,7 +169,7 @@ impl Stack {
     pub async fn add_worker(&mut self, arguments: &[&str]) -> &mut Process {
         let name = format!("worker-{}", self.workers.len() + 1);
         let plan = self
-            .plan(name, TASKER, &[&["worker"], arguments].concat())
+            .plan(name, TASKER, &[&["worker", WITH_US], arguments].concat())
             .await;
         self.workers.push(Process::start(plan).await);
         self.workers.last_mut().unwrap()
@@ -284,6 +290,12 @@ impl Stack {
     /// The database's server, to kill and restart.
     pub fn postgres(&mut self) -> &mut Temporary {
         &mut self.postgres
+    }
+
+    /// What the database's server has logged, as a file.
+    #[must_use]
+    pub fn postgres_log(&self) -> PathBuf {
+        self.postgres.log()
     }
 
     /// Kills the database's server with SIGKILL, and waits until nothing of it is left.

@@ -2,18 +2,23 @@
 //! a seed decides. At the end the database and what the handlers wrote down are audited against what was accepted.
 
 pub mod audit;
+mod circuit;
 pub mod disk;
+mod faults;
 pub mod kind;
 mod load;
 pub mod plan;
 mod recovery;
 pub mod report;
+pub mod runs;
 mod scene;
 pub mod shapes;
 mod tables;
+mod target;
 
 use std::time::{Duration, Instant};
 
+use kind::Place;
 pub use report::Report;
 use scene::Scene;
 
@@ -94,9 +99,9 @@ pub async fn run(options: &Options) -> Report {
             recovery.recovered.as_secs_f64(),
             recovery
                 .taken_over
-                .map_or_else(String::new, |(time, steps)| format!(
-                    ", its {steps} steps with others in {:.1} s",
-                    time.as_secs_f64()
+                .map_or_else(String::new, |taken| format!(
+                    ", its steps with others in {:.1} s",
+                    taken.time.as_secs_f64()
                 )),
             scene.load.accepted(),
         );
@@ -105,11 +110,15 @@ pub async fn run(options: &Options) -> Report {
     let mut accepted = scene.load.stop().await;
     accepted.extend(scene.probes);
     scene::at_rest(scene.stack.sql(), REST).await;
-    let shapes = shapes::all();
-    let audit = audit::audit(scene.stack.sql(), &scene.runs, &accepted, &shapes).await;
+    let mut struck = recoveries.iter().flat_map(|strike| &strike.kinds);
+    let crashed = struck.any(|(kind, _)| kind.place() == Place::Database);
+    let (pool, shapes) = (scene.stack.sql(), shapes::all());
+    let mut audit = audit::audit(pool, &scene.runs, &accepted, &shapes, crashed).await;
+    audit.wrong.append(&mut scene.wrong);
     Report {
         seed: options.seed,
         took: began.elapsed(),
+        kinds,
         recoveries,
         skipped,
         audit,

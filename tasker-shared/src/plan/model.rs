@@ -34,6 +34,11 @@ pub(crate) enum Act {
     Stop { worker: usize },
     /// What stopped workers had was taken back.
     Rescue,
+    /// A worker handed back what it had claimed without hearing of it.
+    GiveBack {
+        worker: usize,
+        unheard: Vec<Delivery>,
+    },
     /// These delayed things were due; the start of a task is step 0.
     Promote { due: Vec<Delivery> },
     /// A message came once more.
@@ -54,6 +59,44 @@ pub(crate) enum Act {
     Unroute,
     /// A task went past a limit of its life.
     Age { task: usize },
+}
+
+impl Act {
+    /// Every name.
+    pub(crate) const NAMES: [&str; 13] = [
+        "claim",
+        "end",
+        "stop",
+        "rescue",
+        "give back",
+        "promote",
+        "copy",
+        "plan",
+        "apply",
+        "give",
+        "ask",
+        "unroute",
+        "age",
+    ];
+
+    /// What kind of thing it is.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Act::Claim { .. } => "claim",
+            Act::End { .. } => "end",
+            Act::Stop { .. } => "stop",
+            Act::Rescue => "rescue",
+            Act::GiveBack { .. } => "give back",
+            Act::Promote { .. } => "promote",
+            Act::Copy { .. } => "copy",
+            Act::Plan { .. } => "plan",
+            Act::Apply { .. } => "apply",
+            Act::Give { .. } => "give",
+            Act::Ask { .. } => "ask",
+            Act::Unroute => "unroute",
+            Act::Age { .. } => "age",
+        }
+    }
 }
 
 /// One delivery of a step.

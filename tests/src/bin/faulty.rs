@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 use tasker_shared::config::Argument;
+use tasker_tests::told_to_end;
 use tasker_worker::{StepContext, StepError, Worker};
-use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -24,14 +24,11 @@ async fn work() -> Result<(), Box<dyn std::error::Error>> {
         .handler("blocks", blocks)
         .handler("large", large);
     let _door = worker.completions();
-    let mut terminate = signal(SignalKind::terminate())?;
+    let told = told_to_end()?;
     let started = worker.start().await?;
     if let Some(file) = std::env::var_os("TASKER_ADDRESS_FILE") {
         std::fs::write(file, started.address().to_string())?;
     }
-    let told = async move {
-        terminate.recv().await;
-    };
     Ok(started.run_until(told).await?)
 }
 

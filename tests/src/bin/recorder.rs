@@ -1,6 +1,5 @@
-//! A worker that writes down every run: its handler `record` appends a line `task step attempt` to a file of the
-//! process's own before it does anything else, so that whoever audits need not believe the database. It takes its
-//! `ms`, fails its first `fails` attempts, or for good where it is `hopeless`, and else gives `value`, the context's
+//! A worker that writes down every run: its handler `record` appends a line to a file of the process's own before it
+//! does anything else, so that whoever audits need not believe the database. It takes its `ms`, fails its first `fails` attempts, or for good where it is `hopeless`, and else gives `value`, the context's
 //! `n` and its parents' sums as `sum`. It is started as `tasker worker` is; the directory is `RECORDER_DIRECTORY`.
 
 use std::fs::File;
@@ -12,9 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tasker_shared::config::Argument;
-use tasker_shared::ids::split_step_uuid;
+use tasker_tests::storm::runs;
+use tasker_tests::told_to_end;
 use tasker_worker::{StepContext, StepError, Worker};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Deserialize)]
 struct Part {
@@ -44,22 +43,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = Arc::new(file);
     let listen = Argument::new("--listen", "worker.listen", "127.0.0.1:0");
     let worker = Worker::from_env_with(&[listen])?
+        .built_in_handlers()
         .handler("record", move |context| record(Arc::clone(&file), context));
-    let mut terminate = signal(SignalKind::terminate())?;
+    let told = told_to_end()?;
     let started = worker.start().await?;
     if let Some(file) = std::env::var_os("TASKER_ADDRESS_FILE") {
         std::fs::write(file, started.address().to_string())?;
     }
-    let told = async move {
-        terminate.recv().await;
-    };
     Ok(started.run_until(told).await?)
 }
 
 async fn record(file: Arc<File>, context: StepContext) -> Result<Value, StepError> {
-    let (task, step_no) = split_step_uuid(context.step_uuid());
     // One write, so that a line is there wholly or not at all.
-    let line = format!("{task} {step_no} {}\n", context.attempt());
+    let line = runs::line(context.step_uuid(), &context.trace_context());
     (&*file).write_all(line.as_bytes()).map_err(|error| {
         StepError::retryable(format!("the run cannot be written down: {error}"))
     })?;

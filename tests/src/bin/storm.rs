@@ -1,17 +1,9 @@
-//! The long form of the fault suite: raises a storm and prints its table. It judges what the suite leaves open, the
-//! times; the exit status says whether all was well.
+//! The long form of the fault suite: raises a storm and prints its table; the exit status says whether all was well.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
-use tasker_tests::storm::kind::Place;
-use tasker_tests::storm::{self, Options, Report};
-
-/// A killed worker's steps are with others in this time.
-const WORKER: Duration = Duration::from_secs(20);
-/// Work goes on this soon after PostgreSQL is back.
-const DATABASE: Duration = Duration::from_secs(10);
+use tasker_tests::storm::{self, Options};
 
 /// Raises a storm of faults on Tasker and audits what it has left.
 #[derive(Debug, Parser)]
@@ -43,33 +35,12 @@ async fn main() -> ExitCode {
     options.only = arguments.only;
     let report = storm::run(&options).await;
     println!("{report}");
-    for words in report.audit.wrong.iter().chain(&late(&report)) {
+    let wrong = report.wrong();
+    for words in &wrong {
         eprintln!("wrong: {words}");
     }
-    match report.audit.wrong.is_empty() && late(&report).is_empty() {
+    match wrong.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
-}
-
-/// What took too long.
-fn late(report: &Report) -> Vec<String> {
-    let goals = [
-        (
-            "a killed worker's steps",
-            report.longest_taken_over(),
-            WORKER,
-        ),
-        (
-            "PostgreSQL's return",
-            report.longest_alone(|kind| kind.place() == Place::Database),
-            DATABASE,
-        ),
-    ];
-    let missed = goals
-        .into_iter()
-        .filter(|(_, took, goal)| took.is_some_and(|took| took > *goal));
-    missed
-        .map(|(what, took, goal)| format!("{what} took {took:?}, the goal is {goal:?}"))
-        .collect()
 }

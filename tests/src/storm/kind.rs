@@ -43,6 +43,8 @@ pub enum Kind {
     SessionTerminated,
     /// Results of steps that have ended, and of steps that are somebody else's, are handed in.
     LateResults,
+    /// What `http` steps talk to takes no connections for a while.
+    TargetAway,
 }
 
 /// What a fault takes hold of.
@@ -50,7 +52,7 @@ pub enum Kind {
 pub enum Place {
     /// A process.
     Process,
-    /// What is between processes and the database.
+    /// What is around processes: their lines to the database, their clocks, whom their steps talk to.
     Surroundings,
     /// The database's server.
     Database,
@@ -60,7 +62,7 @@ pub enum Place {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::WorkerKilled,
         Kind::ServerKilled,
         Kind::WorkerFrozen,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::StatementCancelled,
         Kind::SessionTerminated,
         Kind::LateResults,
+        Kind::TargetAway,
     ];
 
     /// As the table has it.
@@ -105,6 +108,7 @@ impl Kind {
             Kind::StatementCancelled => "statements cancelled in their middle",
             Kind::SessionTerminated => "sessions ended in the middle of a statement",
             Kind::LateResults => "duplicate and late results handed in",
+            Kind::TargetAway => "target of `http` steps away",
         }
     }
 
@@ -124,12 +128,39 @@ impl Kind {
             | Kind::ConnectionsSlowed
             | Kind::ConnectionsRefused
             | Kind::ClockForward
-            | Kind::ClockBack => Place::Surroundings,
+            | Kind::ClockBack
+            | Kind::TargetAway => Place::Surroundings,
             Kind::DatabaseCrashed | Kind::DatabaseKilled => Place::Database,
             Kind::DiskFull
             | Kind::StatementCancelled
             | Kind::SessionTerminated
             | Kind::LateResults => Place::Tables,
+        }
+    }
+}
+
+impl Kind {
+    /// What is counted of it, which must be more than none in every storm; nothing of those that are seen to have
+    /// struck as they are done.
+    #[must_use]
+    pub fn counted(self) -> Option<&'static str> {
+        match self {
+            Kind::WorkerKilled | Kind::WorkerFrozen => Some("steps held"),
+            Kind::ServerKilled | Kind::ServerFrozen => Some("shards held"),
+            Kind::ConnectionsCut | Kind::ConnectionsSilent | Kind::ConnectionsRefused => {
+                Some("connections")
+            }
+            Kind::ConnectionsStalled | Kind::ConnectionsSlowed => Some("messages"),
+            Kind::ClockForward | Kind::ClockBack => Some("tasks with times that are wrong"),
+            Kind::DiskFull => Some("writes refused"),
+            Kind::StatementCancelled => Some("statements"),
+            Kind::SessionTerminated => Some("sessions"),
+            Kind::LateResults => Some("results, none counted"),
+            Kind::TargetAway => Some("steps parked, no attempt spent"),
+            Kind::WorkerTerminated
+            | Kind::ServerTerminated
+            | Kind::DatabaseCrashed
+            | Kind::DatabaseKilled => None,
         }
     }
 }

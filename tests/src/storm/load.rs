@@ -2,7 +2,7 @@
 //! under an idempotency key of its own, and each again and again until somebody says that it is accepted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// With so many steps waiting no more is asked for: recovery is measured, not the way through a backlog.
 const MOST_READY: i64 = 200;
 const BATCH: usize = 10;
+const SUBMITTERS: i64 = 4;
 
 /// A task that somebody accepted.
 #[derive(Debug, Clone)]
@@ -50,12 +51,50 @@ struct Shared {
     client: reqwest::Client,
     pool: PgPool,
     accepted: Mutex<Acceptances>,
-    next: AtomicI64,
     crowded: AtomicBool,
     stop: AtomicBool,
 }
 
+/// What a submitter asks for, one after the other: the same for the same seed, however often and whom it has to ask.
+#[derive(Debug)]
+struct Wishes {
+    /// Which submitter.
+    which: u8,
+    last: i64,
+    shapes: Xoshiro256PlusPlus,
+    servers: Xoshiro256PlusPlus,
+}
+
+impl Wishes {
+    fn new(seed: u64, which: u8) -> Self {
+        let random = |stream: u64| Xoshiro256PlusPlus::seed_from_u64(seed ^ (stream << 32));
+        let which_stream = 2 * u64::from(which);
+        Self {
+            which,
+            last: 0,
+            shapes: random(1 + which_stream),
+            servers: random(2 + which_stream),
+        }
+    }
+
+    fn next(&mut self, shapes: &[Shape]) -> Wanted {
+        self.last += 1;
+        let mut ticket = self.shapes.random_range(0..100);
+        let shape = shapes.iter().find(|shape| {
+            let hit = ticket < shape.weight;
+            ticket = ticket.saturating_sub(shape.weight);
+            hit
+        });
+        Wanted {
+            key: format!("load-{}-{}", self.which, self.last),
+            shape: shape.expect("weights make a hundred").name,
+            n: SUBMITTERS * self.last + i64::from(self.which),
+        }
+    }
+}
+
 /// A request that is asked for until it is accepted.
+#[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     key: String,
     shape: &'static str,
@@ -82,17 +121,16 @@ impl Load {
             client: client(),
             pool,
             accepted: Mutex::default(),
-            next: AtomicI64::new(1),
             crowded: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let mut submitters = JoinSet::new();
-        let random = |which: u64| Xoshiro256PlusPlus::seed_from_u64(seed ^ (which << 32));
+        let wishes = |which| Wishes::new(seed, which);
         let every = |share: f64| Duration::from_secs_f64(1.0 / (tasks_per_second * share));
-        submitters.spawn(Arc::clone(&shared).one_by_one(random(1), every(0.25)));
-        submitters.spawn(Arc::clone(&shared).one_by_one(random(2), every(0.25)));
-        submitters.spawn(Arc::clone(&shared).in_batches(random(3), every(0.3)));
-        submitters.spawn(Arc::clone(&shared).by_sql(random(4), every(0.2)));
+        submitters.spawn(Arc::clone(&shared).one_by_one(wishes(0), every(0.25)));
+        submitters.spawn(Arc::clone(&shared).one_by_one(wishes(1), every(0.25)));
+        submitters.spawn(Arc::clone(&shared).in_batches(wishes(2), every(0.3)));
+        submitters.spawn(Arc::clone(&shared).by_sql(wishes(3), every(0.2)));
         submitters.spawn(Arc::clone(&shared).look_out());
         Self { shared, submitters }
     }
@@ -154,21 +192,6 @@ impl Shared {
         self.goes_on()
     }
 
-    fn wanted(&self, random: &mut Xoshiro256PlusPlus) -> Wanted {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = random.random_range(0..100);
-        let shape = self.shapes.iter().find(|shape| {
-            let hit = ticket < shape.weight;
-            ticket = ticket.saturating_sub(shape.weight);
-            hit
-        });
-        Wanted {
-            key: format!("load-{n}"),
-            shape: shape.expect("weights make a hundred").name,
-            n,
-        }
-    }
-
     fn accept(&self, wanted: &Wanted, task: Uuid) {
         let accepted = Accepted {
             task,
@@ -178,12 +201,12 @@ impl Shared {
         self.lock().insert(wanted.key.clone(), accepted);
     }
 
-    async fn one_by_one(self: Arc<Self>, mut random: Xoshiro256PlusPlus, pause: Duration) {
+    async fn one_by_one(self: Arc<Self>, mut wishes: Wishes, pause: Duration) {
         while self.turn(pause).await {
-            let wanted = self.wanted(&mut random);
+            let wanted = wishes.next(&self.shapes);
             let body = wanted.request();
             let task = loop {
-                let answer = self.post(&mut random, "/v1/tasks", &body).await;
+                let answer = self.post(&mut wishes.servers, "/v1/tasks", &body).await;
                 if let Some(task) = answer.as_ref().and_then(|a| uuid(&a["task_uuid"])) {
                     break task;
                 }
@@ -193,13 +216,15 @@ impl Shared {
         }
     }
 
-    async fn in_batches(self: Arc<Self>, mut random: Xoshiro256PlusPlus, pause: Duration) {
+    async fn in_batches(self: Arc<Self>, mut wishes: Wishes, pause: Duration) {
         while self.turn(pause * u32::try_from(BATCH).unwrap_or(1)).await {
-            let mut open: Vec<Wanted> = (0..BATCH).map(|_| self.wanted(&mut random)).collect();
+            let mut open: Vec<Wanted> = (0..BATCH).map(|_| wishes.next(&self.shapes)).collect();
             while !open.is_empty() {
                 let requests: Vec<Value> = open.iter().map(Wanted::request).collect();
                 let body = json!({ "tasks": requests });
-                let answer = self.post(&mut random, "/v1/tasks/batch", &body).await;
+                let answer = self
+                    .post(&mut wishes.servers, "/v1/tasks/batch", &body)
+                    .await;
                 let results = answer.as_ref().and_then(|a| a["results"].as_array());
                 // What was not accepted this time is asked for again.
                 let tasks: Vec<Option<Uuid>> = match results {
@@ -221,9 +246,9 @@ impl Shared {
         }
     }
 
-    async fn by_sql(self: Arc<Self>, mut random: Xoshiro256PlusPlus, pause: Duration) {
+    async fn by_sql(self: Arc<Self>, mut wishes: Wishes, pause: Duration) {
         while self.turn(pause).await {
-            let wanted = self.wanted(&mut random);
+            let wanted = wishes.next(&self.shapes);
             let task = loop {
                 let asked = sqlx::query_scalar(
                     "SELECT tasker.submit_task($1, $2, $3::json, idempotency_key => $4)",
@@ -277,4 +302,27 @@ impl Wanted {
 
 fn uuid(value: &Value) -> Option<Uuid> {
     value.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storm::shapes;
+
+    #[test]
+    fn a_submitter_asks_for_the_same_whomever_it_has_to_ask() {
+        let shapes = shapes::all();
+        let asked = |times: usize, which| -> Vec<Wanted> {
+            let mut wishes = Wishes::new(7, which);
+            let next = |_| {
+                for _ in 0..times {
+                    let _: u64 = wishes.servers.random();
+                }
+                wishes.next(&shapes)
+            };
+            (0..50).map(next).collect()
+        };
+        assert_eq!(asked(1, 0), asked(5, 0));
+        assert_ne!(asked(1, 0), asked(1, 1));
+    }
 }

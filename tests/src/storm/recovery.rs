@@ -1,6 +1,7 @@
-//! How long a fault takes to be got over: tasks asked for the moment it ends are complete, and what a killed worker
-//! held is with another.
+//! How long a fault takes to be got over: tasks asked for the moment it ends are complete, and what a worker or server
+//! held that was killed or frozen is with another.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -8,16 +9,24 @@ use uuid::Uuid;
 
 use super::load::Accepted;
 use super::shapes::NAMESPACE;
-use crate::Process;
+use crate::{Process, until};
 
 /// So many are asked for that some belong to each server.
 const PROBES: i64 = 24;
-const POLL: Duration = Duration::from_millis(20);
 /// Longer than anything may take here; what takes longer does not come at all.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Steps that a worker held when it was killed: task, number and delivery.
-pub(super) type Held = Vec<(Uuid, i32, i32)>;
+/// What a worker had claimed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// The worker's ids.
+    pub(super) workers: Vec<Uuid>,
+    /// Task, number and delivery.
+    pub(super) steps: Vec<(Uuid, i32, i32)>,
+}
+
+/// Which server has which shard.
+pub(super) type Owners = BTreeMap<i16, Uuid>;
 
 /// Asks for probes, and waits until they are complete. Answers them, and how long that took.
 ///
@@ -25,17 +34,18 @@ pub(super) type Held = Vec<(Uuid, i32, i32)>;
 /// When they do not become complete.
 pub(super) async fn probe(pool: &PgPool, number: usize) -> (Vec<(String, Accepted)>, Duration) {
     let began = Instant::now();
-    let probes = loop {
-        if let Ok(probes) = ask(pool, number).await {
-            break probes;
-        }
-        assert!(began.elapsed() < PATIENCE, "the database takes no probes");
-        tokio::time::sleep(POLL).await;
-    };
+    let probes = until(PATIENCE, async || {
+        ask(pool, number).await.map_err(|error| error.to_string())
+    })
+    .await;
     let tasks: Vec<Uuid> = probes.iter().map(|(_, probe)| probe.task).collect();
     let open = "SELECT count(*) FROM unnest($1::uuid[]) AS p(task_uuid)
                  WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks AS t WHERE t.task_uuid = p.task_uuid AND t.state = 8)";
-    wait_for_none(pool, "probes complete", open, &tasks).await;
+    until(PATIENCE, async || {
+        let open = sqlx::query_scalar(open).bind(&tasks);
+        none(open.fetch_one(pool).await, "probes are not complete")
+    })
+    .await;
     (probes, began.elapsed())
 }
 
@@ -57,17 +67,31 @@ async fn ask(pool: &PgPool, number: usize) -> sqlx::Result<Vec<(String, Accepted
     Ok(accepted.collect())
 }
 
-/// What a process that was just killed has claimed.
-pub(super) async fn held(pool: &PgPool, process: &Process) -> Held {
-    sqlx::query_as(
-        "SELECT r.task_uuid, r.step_no, r.attempt FROM tasker.ready AS r JOIN tasker.workers AS w USING (worker)
-          WHERE w.name = $1",
-    )
-    .bind(format!("{}@{}", process.pid(), process.address()))
-    .fetch_all(pool)
-    .await
-    // The database is away too: then what was held is not measured.
-    .unwrap_or_default()
+/// What a process that does nothing at the moment has claimed.
+pub(super) async fn held(pool: &PgPool, process: &Process) -> sqlx::Result<Held> {
+    let name = format!("{}@{}", process.pid(), process.address());
+    let workers = sqlx::query_scalar(
+        "SELECT worker FROM tasker.workers WHERE name = $1 AND stopped_at IS NULL",
+    );
+    let workers: Vec<Uuid> = workers.bind(name).fetch_all(pool).await?;
+    let steps = sqlx::query_as(
+        "SELECT task_uuid, step_no, attempt FROM tasker.ready WHERE worker = ANY ($1)",
+    );
+    let steps = steps.bind(&workers).fetch_all(pool).await?;
+    Ok(Held { workers, steps })
+}
+
+/// Waits until the leases of a worker are known to have run out.
+///
+/// # Panics
+/// When they do not.
+pub(super) async fn expired(pool: &PgPool, held: &Held) {
+    let open = "SELECT count(*) FROM tasker.workers WHERE worker = ANY ($1) AND stopped_at IS NULL";
+    until(PATIENCE, async || {
+        let open = sqlx::query_scalar(open).bind(&held.workers);
+        none(open.fetch_one(pool).await, "leases have not run out")
+    })
+    .await;
 }
 
 /// Waits until what a worker held has been claimed again, or has ended.
@@ -75,39 +99,70 @@ pub(super) async fn held(pool: &PgPool, process: &Process) -> Held {
 /// # Panics
 /// When it is not.
 pub(super) async fn taken_over(pool: &PgPool, held: &Held) {
-    let tasks: Vec<Uuid> = held.iter().map(|(task, ..)| *task).collect();
-    let steps: Vec<i32> = held.iter().map(|(_, step, _)| *step).collect();
-    let attempts: Vec<i32> = held.iter().map(|(.., attempt)| *attempt).collect();
+    let tasks: Vec<Uuid> = held.steps.iter().map(|(task, ..)| *task).collect();
+    let steps: Vec<i32> = held.steps.iter().map(|(_, step, _)| *step).collect();
+    let attempts: Vec<i32> = held.steps.iter().map(|(.., attempt)| *attempt).collect();
     let open = "SELECT count(*) FROM unnest($1::uuid[], $2::int[], $3::int[]) AS h(task_uuid, step_no, attempt)
                   JOIN tasker.steps AS s USING (task_uuid, step_no)
                  WHERE s.state = 1 AND (s.attempt = h.attempt OR EXISTS (
                        SELECT 1 FROM tasker.ready AS r WHERE r.lane = s.lane AND r.id = s.message_id AND r.worker IS NULL))";
-    let began = Instant::now();
-    loop {
-        let count = sqlx::query_scalar(open)
+    until(PATIENCE, async || {
+        let open = sqlx::query_scalar(open)
             .bind(&tasks)
             .bind(&steps)
             .bind(&attempts);
-        let count: Result<i64, _> = count.fetch_one(pool).await;
-        if matches!(count, Ok(0)) {
-            return;
-        }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "held steps are not claimed again: {count:?}"
-        );
-        tokio::time::sleep(POLL).await;
-    }
+        none(open.fetch_one(pool).await, "held steps are with nobody")
+    })
+    .await;
 }
 
-async fn wait_for_none(pool: &PgPool, what: &str, sql: &'static str, tasks: &[Uuid]) {
-    let began = Instant::now();
-    loop {
-        let open: Result<i64, _> = sqlx::query_scalar(sql).bind(tasks).fetch_one(pool).await;
-        if matches!(open, Ok(0)) {
-            return;
+/// Waits until so many servers share the shards among them.
+///
+/// # Panics
+/// When they do not.
+pub(super) async fn shared(pool: &PgPool, servers: usize) -> Owners {
+    until(PATIENCE, async || match owners(pool).await {
+        Ok(owners) if distinct(&owners).len() == servers => Ok(owners),
+        other => Err(format!("{servers} servers do not share: {other:?}")),
+    })
+    .await
+}
+
+/// Waits until one of the servers that had shards has none any more, and all of its are with others. Answers how many
+/// those were.
+///
+/// # Panics
+/// When that does not come about.
+pub(super) async fn moved(pool: &PgPool, before: &Owners) -> usize {
+    until(PATIENCE, async || {
+        let now = owners(pool).await.map_err(|error| error.to_string())?;
+        let (here, all) = (distinct(&now), now.len() == before.len());
+        let gone = before.values().filter(|owner| !here.contains(owner));
+        match gone.count() {
+            shards @ 1.. if all => Ok(shards),
+            shards => Err(format!(
+                "{shards} shards have moved, owned are {}",
+                now.len()
+            )),
         }
-        assert!(began.elapsed() < PATIENCE, "not yet {what}: {open:?}");
-        tokio::time::sleep(POLL).await;
+    })
+    .await
+}
+
+async fn owners(pool: &PgPool) -> sqlx::Result<Owners> {
+    let sql = "SELECT shard, owner FROM tasker.shards WHERE owner IS NOT NULL AND until > now()";
+    let rows: Vec<(i16, Uuid)> = sqlx::query_as(sql).fetch_all(pool).await?;
+    Ok(rows.into_iter().collect())
+}
+
+fn distinct(owners: &Owners) -> BTreeSet<&Uuid> {
+    owners.values().collect()
+}
+
+/// Nothing where the count is zero, otherwise what is still missing.
+fn none(count: sqlx::Result<i64>, what: &str) -> Result<(), String> {
+    match count {
+        Ok(0) => Ok(()),
+        other => Err(format!("{what}: {other:?}")),
     }
 }

@@ -1,5 +1,5 @@
-//! Where a storm takes place: the stack, the load on it and the small disk, and how one strike is done, ended and
-//! got over.
+//! Where a storm takes place: the stack, the load on it, the small disk and whom steps ask; and the course of one
+//! strike. The faults themselves are in `faults`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,28 +7,20 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 
 use super::Options;
+use super::circuit;
 use super::disk::SmallDisk;
-use super::kind::Kind;
+use super::kind::{Kind, Place};
 use super::load::{Acceptances, Load};
 use super::plan::{Fault, Strike};
-use super::recovery::{self, Held};
-use super::report::Recovery;
+use super::recovery;
+use super::report::{Recovery, TakenOver};
+use super::target::Target;
 use super::{shapes, tables};
-use crate::process::Process;
-use crate::proxy::Line;
 use crate::{Setup, Stack};
 
-use rustix::process::Signal;
-
-/// How long a killed process's file system in memory may get: attempts are some kilobytes a task.
+/// How large the file system in memory is: attempts are some kilobytes a task.
 const DISK_BYTES: u64 = 64 << 20;
 const DISK_BYTES_A_FAULT: u64 = 2 << 20;
-/// How long a server holds its shards, and the time that others take to notice that it does not.
-const SHARDS_TIME: Duration = Duration::from_secs(7);
-/// The same for a worker behind the end of its lease.
-const RESCUE: Duration = Duration::from_secs(2);
-/// How long a full disk is waited for to be noticed.
-const NOTICED: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A storm's surroundings. The disk goes after the database that is on it.
@@ -38,54 +30,26 @@ pub(super) struct Scene {
     pub(super) load: Load,
     pub(super) probes: Acceptances,
     pub(super) runs: PathBuf,
+    pub(super) target: Target,
     /// Or why there is none.
     pub(super) disk: Result<SmallDisk, String>,
-    lease: Duration,
+    /// What was seen to be wrong on the way.
+    pub(super) wrong: Vec<String>,
     strikes: usize,
-}
-
-/// Which process.
-#[derive(Debug, Clone, Copy)]
-enum Who {
-    Worker(usize),
-    Server(usize),
-}
-
-/// A fault that lasts, or has left something to be put right.
-#[derive(Debug)]
-enum Begun {
-    Nothing,
-    Killed { who: Who, at: Instant, held: Held },
-    Frozen { who: Who, until: Instant },
-    Ending(Who),
-    DatabaseGone,
-    Lines(Vec<String>),
-    Clocks(Vec<String>),
-    Disk { refused_before: usize },
 }
 
 impl Scene {
     pub(super) async fn set(options: &Options) -> Scene {
         let shapes = shapes::all();
-        let mut setup = Setup {
-            servers: 0,
-            workers: 0,
-            templates: shapes.iter().map(shapes::Shape::yaml).collect(),
-            durable: true,
-            meddled: true,
-            ..Setup::default()
-        }
-        .configure("limits.max_lost_leases", 1_000)
-        .configure("worker.concurrency", 64);
-        let mut lease_ms = 12_000;
-        if options.short_leases {
-            lease_ms = 3_000;
-            setup = setup
-                .configure("worker.lease_ms", lease_ms)
-                .configure("worker.heartbeat_interval_ms", 1_000);
-        }
-        let mut stack = setup.start().await;
+        let mut stack = setup(options).start().await;
         let runs = stack.directory("runs");
+        let target = Target::start(&stack.directory("target"), &runs).await;
+        // The servers load them when they start.
+        let templates = stack.directory("templates");
+        for shape in &shapes {
+            let file = templates.join(format!("{}.yaml", shape.name));
+            std::fs::write(file, shape.yaml(target.address())).unwrap();
+        }
         stack.set_environment("RECORDER_DIRECTORY", &runs.display().to_string());
         for _ in 0..options.servers {
             stack.add_server().await;
@@ -107,8 +71,9 @@ impl Scene {
             load,
             probes: Acceptances::new(),
             runs,
+            target,
             disk,
-            lease: Duration::from_millis(lease_ms),
+            wrong: Vec::new(),
             strikes: 0,
         }
     }
@@ -131,230 +96,77 @@ impl Scene {
     pub(super) async fn strike(&mut self, strike: &Strike) -> Recovery {
         tokio::time::sleep(strike.pause).await;
         self.strikes += 1;
-        let faults: Vec<Fault> = [Some(strike.first), strike.second]
+        let mut faults: Vec<Fault> = [Some(strike.first), strike.second]
             .into_iter()
             .flatten()
             .collect();
-        let (mut begun, mut evidence) = (Vec::new(), Vec::new());
+        // Whom a process's fault strikes is looked up in the database, which may be what the other one takes away.
+        faults.sort_by_key(|fault| fault.kind.place() != Place::Process);
+        let mut begun = Vec::new();
         for fault in &faults {
-            let (fault, count) = self.begin(fault).await;
-            begun.push(fault);
-            evidence.push(count);
+            begun.push((fault.kind, self.begin(fault).await));
         }
         let hold = faults.iter().map(|fault| fault.hold).max();
         tokio::time::sleep(hold.unwrap_or_default()).await;
-        for (fault, count) in begun.iter().zip(&mut evidence) {
-            *count += self.end(fault).await;
+        let (mut counts, mut taken_over) = (vec![0; begun.len()], None);
+        // A process that is to end ends by itself only when what is around it is well again.
+        for (place, (_, fault)) in begun.iter_mut().enumerate().rev() {
+            counts[place] += self.end(fault).await;
         }
-        let (probes, recovered) = recovery::probe(self.stack.sql(), self.strikes).await;
-        self.probes.extend(probes);
-        let mut taken_over = None;
-        for fault in &begun {
-            if let Begun::Killed {
-                who: Who::Worker(_),
-                at,
-                held,
-            } = fault
-            {
-                recovery::taken_over(self.stack.sql(), held).await;
-                taken_over = Some((at.elapsed(), held.len()));
-            }
-        }
-        for fault in begun {
-            self.put_right(fault).await;
+        let recovered = self.recover(&faults).await;
+        for (place, (kind, fault)) in begun.into_iter().enumerate() {
+            let (count, time) = self.settle(fault).await;
+            counts[place] += count;
+            taken_over = time.map(|time| TakenOver { kind, time }).or(taken_over);
         }
         Recovery {
-            kinds: faults
-                .iter()
-                .map(|fault| fault.kind)
-                .zip(evidence)
-                .collect(),
+            kinds: faults.iter().map(|fault| fault.kind).zip(counts).collect(),
             recovered,
             taken_over,
         }
     }
 
-    /// Begins a fault; answers also what it struck, as a number, where that can be counted.
-    async fn begin(&mut self, fault: &Fault) -> (Begun, usize) {
-        let chance = usize::try_from(fault.chance % (1 << 31)).unwrap_or(0);
-        let worker = Who::Worker(chance % self.stack.workers().len());
-        let server = Who::Server(chance % self.stack.servers().len());
-        match fault.kind {
-            Kind::WorkerKilled => self.kill(worker).await,
-            Kind::ServerKilled => self.kill(server).await,
-            Kind::WorkerFrozen => (self.freeze(worker, self.lease + RESCUE), 0),
-            Kind::ServerFrozen => (self.freeze(server, SHARDS_TIME), 0),
-            Kind::WorkerTerminated => (self.terminate(worker), 0),
-            Kind::ServerTerminated => (self.terminate(server), 0),
-            Kind::DatabaseCrashed => {
-                self.stack.postgres().kill_now().await.unwrap();
-                (Begun::DatabaseGone, 0)
+    /// Waits until what is asked for now is done, and work flows to the target again.
+    async fn recover(&mut self, faults: &[Fault]) -> Duration {
+        let began = Instant::now();
+        let (probes, recovered) = recovery::probe(self.stack.sql(), self.strikes).await;
+        self.probes.extend(probes);
+        match faults.iter().any(|fault| fault.kind == Kind::TargetAway) {
+            true => {
+                circuit::closed(self.stack.sql(), &self.target.address().to_string()).await;
+                began.elapsed()
             }
-            Kind::DatabaseKilled => {
-                self.stack.kill_postgres_9().await;
-                (Begun::DatabaseGone, 0)
-            }
-            Kind::ConnectionsCut => {
-                let names = self.some_processes(chance);
-                names.iter().for_each(|name| self.stack.line(name).cut());
-                (Begun::Nothing, names.len())
-            }
-            Kind::ConnectionsSilent => {
-                let names = self.some_processes(chance);
-                names
-                    .iter()
-                    .for_each(|name| self.stack.line(name).silence());
-                (Begun::Nothing, names.len())
-            }
-            Kind::ConnectionsStalled => self.set_lines(chance, Line::Stalled),
-            Kind::ConnectionsRefused => self.set_lines(chance, Line::Refusing),
-            Kind::ConnectionsSlowed => {
-                let ms = 10 + u64::try_from(chance / 7 % 190).unwrap_or(0);
-                let slow = Line::Slowed {
-                    latency: Duration::from_millis(ms),
-                    bytes_per_second: 64 * 1024,
-                };
-                self.set_lines(chance, slow)
-            }
-            Kind::ClockForward => self.step_clocks(chance, 1),
-            Kind::ClockBack => self.step_clocks(chance, -1),
-            Kind::DiskFull => self.fill_disk().await,
-            Kind::StatementCancelled | Kind::SessionTerminated => {
-                let struck = tables::break_statements(self.stack.sql(), fault.kind).await;
-                (Begun::Nothing, struck)
-            }
-            Kind::LateResults => {
-                let url = self.stack.database_url();
-                (Begun::Nothing, tables::hand_in_late_results(url).await)
-            }
+            false => recovered,
         }
     }
 
-    /// Ends what lasts; answers what it struck, where only now that can be counted.
-    async fn end(&mut self, fault: &Begun) -> usize {
-        match fault {
-            Begun::Nothing | Begun::Killed { .. } => {}
-            Begun::Frozen { who, until } => {
-                tokio::time::sleep_until((*until).into()).await;
-                self.process(*who).signal(Signal::CONT);
-            }
-            Begun::Ending(who) => {
-                let status = self.process(*who).ended().await;
-                let process = self.process(*who);
-                assert!(status.success(), "{status}: {}", process.log_tail());
-                process.restart().await;
-                self.servers_moved();
-            }
-            Begun::DatabaseGone => self.stack.postgres().restart().await.unwrap(),
-            Begun::Lines(names) => {
-                names
-                    .iter()
-                    .for_each(|name| self.stack.line(name).set(Line::Passing));
-            }
-            Begun::Clocks(names) => names.iter().for_each(|name| self.stack.step_clock(name, 0)),
-            Begun::Disk { refused_before } => {
-                if let Ok(disk) = &self.disk {
-                    disk.clear();
-                }
-                return self.writes_refused() - refused_before;
-            }
-        }
-        0
-    }
-
-    /// Starts what was killed again.
-    async fn put_right(&mut self, fault: Begun) {
-        if let Begun::Killed { who, .. } = fault {
-            self.process(who).restart().await;
-            self.servers_moved();
-        }
-    }
-
-    async fn kill(&mut self, who: Who) -> (Begun, usize) {
-        let process = self.process(who);
-        process.kill_9().await;
-        let at = Instant::now();
-        let pool = self.stack.sql().clone();
-        let held = recovery::held(&pool, self.process(who)).await;
-        let count = held.len();
-        (Begun::Killed { who, at, held }, count)
-    }
-
-    fn freeze(&mut self, who: Who, time: Duration) -> Begun {
-        self.process(who).signal(Signal::STOP);
-        let until = Instant::now() + time;
-        Begun::Frozen { who, until }
-    }
-
-    fn terminate(&mut self, who: Who) -> Begun {
-        self.process(who).signal(Signal::TERM);
-        Begun::Ending(who)
-    }
-
-    fn set_lines(&mut self, chance: usize, line: Line) -> (Begun, usize) {
-        let names = self.some_processes(chance);
-        names
-            .iter()
-            .for_each(|name| self.stack.line(name).set(line));
-        let count = names.len();
-        (Begun::Lines(names), count)
-    }
-
-    /// By at least a minute and at most a day and a half, so that there are partitions for it.
-    fn step_clocks(&mut self, chance: usize, sign: i64) -> (Begun, usize) {
-        let names = self.some_processes(chance);
-        let by_ms = 60_000 + i64::try_from(chance % 129_600_000).unwrap_or(0);
-        names
-            .iter()
-            .for_each(|name| self.stack.step_clock(name, sign * by_ms));
-        let count = names.len();
-        (Begun::Clocks(names), count)
-    }
-
-    /// Fills the disk, and waits until PostgreSQL has found out.
-    async fn fill_disk(&mut self) -> (Begun, usize) {
-        let Ok(disk) = &self.disk else {
-            return (Begun::Nothing, 0);
-        };
-        disk.fill();
-        let refused_before = self.writes_refused();
-        let until = Instant::now() + NOTICED;
-        while self.writes_refused() == refused_before && Instant::now() < until {
-            tokio::time::sleep(POLL).await;
-        }
-        (Begun::Disk { refused_before }, 0)
-    }
-
-    /// How often PostgreSQL has said since its start that there is no room.
-    fn writes_refused(&mut self) -> usize {
-        let text = std::fs::read(self.stack.postgres().log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        text.matches("No space left on device").count()
-    }
-
-    /// All processes in one of three cases, otherwise one.
-    fn some_processes(&self, chance: usize) -> Vec<String> {
-        let names: Vec<String> = self
-            .stack
-            .processes()
-            .map(|(_, process)| process.name().to_owned())
-            .collect();
-        match chance % 3 {
-            0 => names,
-            _ => vec![names[chance / 3 % names.len()].clone()],
-        }
-    }
-
-    fn process(&mut self, who: Who) -> &mut Process {
-        match who {
-            Who::Worker(index) => &mut self.stack.workers()[index],
-            Who::Server(index) => &mut self.stack.servers()[index],
-        }
-    }
-
-    fn servers_moved(&mut self) {
+    pub(super) fn servers_moved(&mut self) {
         let urls = server_urls(&mut self.stack);
         self.load.servers_are(urls);
+    }
+}
+
+/// A stack without processes.
+fn setup(options: &Options) -> Setup {
+    let setup = Setup {
+        servers: 0,
+        workers: 0,
+        durable: true,
+        meddled: true,
+        ..Setup::default()
+    }
+    .configure("limits.max_lost_leases", 1_000)
+    .configure("worker.concurrency", 64)
+    // The target's circuit opens before a step can have spent its attempts, and is tried every two seconds, by
+    // when every worker has heard that it is open.
+    .configure("worker.circuits.failure_threshold", 2)
+    .configure("worker.circuits.timeout_seconds", 2)
+    .configure("worker.circuits.max_timeout_seconds", 2);
+    match options.short_leases {
+        true => setup
+            .configure("worker.lease_ms", 3_000)
+            .configure("worker.heartbeat_interval_ms", 1_000),
+        false => setup,
     }
 }
 

@@ -1,9 +1,14 @@
 //! What the tasks of a storm look like: the templates, and what each step must give.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 /// Namespace of all shapes.
 pub const NAMESPACE: &str = "storm";
+/// How often a step is tried.
+const ATTEMPTS: u32 = 5;
+/// The same of one that asks a target: what it may fail until the circuit opens is not bounded by this.
+const CALLS: u32 = 100;
 
 /// A template.
 #[derive(Debug, Clone)]
@@ -25,6 +30,9 @@ pub struct Part {
     pub fails: u32,
     /// It fails for good.
     pub hopeless: bool,
+    /// It is an `http` step, which asks the storm's target. Before that one's circuit opens, it may fail any number
+    /// of times.
+    pub calls: bool,
 }
 
 /// How a step must end.
@@ -32,6 +40,8 @@ pub struct Part {
 pub enum End {
     /// Once well, with this result, behind so many failures.
     Well { sum: i64, fails: u32 },
+    /// Once well, with this result, behind any number of failures.
+    Called { sum: i64 },
     /// In error, once.
     Error,
     /// Not at all, since a parent did not end well.
@@ -65,7 +75,7 @@ pub fn all() -> Vec<Shape> {
         steps,
     };
     vec![
-        shape("single", 30, vec![part("only", &[], 150)]),
+        shape("single", 25, vec![part("only", &[], 150)]),
         shape(
             "line",
             20,
@@ -107,15 +117,26 @@ pub fn all() -> Vec<Shape> {
                 part("beside", &[0], 100),
             ],
         ),
+        shape(
+            "calling",
+            5,
+            vec![
+                Part {
+                    calls: true,
+                    ..part("call", &[], 0)
+                },
+                part("after", &[0], 20),
+            ],
+        ),
         // Asked for after each fault, to see when it has been got over.
         shape("probe", 0, vec![part("only", &[], 0)]),
     ]
 }
 
 impl Shape {
-    /// The template as YAML.
+    /// The template as YAML, where `target` is whom `http` steps ask.
     #[must_use]
-    pub fn yaml(&self) -> String {
+    pub fn yaml(&self, target: SocketAddr) -> String {
         let mut text = format!(
             "name: {}\nnamespace_name: {NAMESPACE}\nversion: 1.0.0\nsteps:\n",
             self.name
@@ -123,16 +144,22 @@ impl Shape {
         for (index, part) in self.steps.iter().enumerate() {
             let parents: Vec<&str> = self.names(&part.parents).collect();
             let parents = parents.join(", ");
+            let (name, value) = (&part.name, value(index));
+            let handler = match part.calls {
+                true => {
+                    format!("callable: http, initialization: {{ url: 'http://{target}/{value}' }}")
+                }
+                false => format!(
+                    "callable: record, initialization: {{ ms: {}, value: {value}, fails: {}, hopeless: {}, parents: [{parents}] }}",
+                    part.ms, part.fails, part.hopeless
+                ),
+            };
+            let attempts = if part.calls { CALLS } else { ATTEMPTS };
             let _ = writeln!(
                 text,
-                "  - name: {}\n    dependencies: [{parents}]\n    \
-                 retry: {{ max_attempts: 5, backoff: linear, backoff_base_ms: 100 }}\n    \
-                 handler: {{ callable: record, initialization: {{ ms: {}, value: {}, fails: {}, hopeless: {}, parents: [{parents}] }} }}",
-                part.name,
-                part.ms,
-                value(index),
-                part.fails,
-                part.hopeless
+                "  - name: {name}\n    dependencies: [{parents}]\n    \
+                 retry: {{ max_attempts: {attempts}, backoff: linear, backoff_base_ms: 100 }}\n    \
+                 handler: {{ {handler} }}"
             );
         }
         text
@@ -148,12 +175,15 @@ impl Shape {
         let mut ends: Vec<End> = Vec::with_capacity(self.steps.len());
         for (index, part) in self.steps.iter().enumerate() {
             let parents = part.parents.iter().map(|&parent| match ends[parent] {
-                End::Well { sum, .. } => Some(sum),
+                End::Well { sum, .. } | End::Called { sum } => Some(sum),
                 End::Error | End::Skipped => None,
             });
             let end = match parents.sum::<Option<i64>>() {
                 None => End::Skipped,
                 Some(_) if part.hopeless => End::Error,
+                Some(given) if part.calls => End::Called {
+                    sum: value(index) + n + given,
+                },
                 Some(given) => End::Well {
                     sum: value(index) + n + given,
                     fails: part.fails,
@@ -188,6 +218,7 @@ mod tests {
             shape.ends(1000)
         };
         let well = |sum, fails| End::Well { sum, fails };
+        assert_eq!(ends("calling"), [End::Called { sum: 1001 }, well(2003, 0)]);
         assert_eq!(
             ends("diamond"),
             [well(1001, 0), well(2003, 0), well(2006, 0), well(5019, 0)]

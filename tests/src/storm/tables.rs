@@ -1,10 +1,11 @@
 //! Faults that are done through the database: statements and sessions killed in their middle, results that nobody
 //! may hand in, and the tables that go onto the small disk.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use tasker_shared::db::pool::Target;
 use tasker_shared::db::submit::{self, Ended};
@@ -20,6 +21,8 @@ const MOST_STRUCK: usize = 12;
 /// How long rows are held at a time.
 const HELD: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(10);
+/// Clocks are stepped by more than this, and no step of a storm takes as long.
+const WRONG_SECONDS: f64 = 50.0;
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many of each are handed in.
@@ -50,19 +53,22 @@ pub(super) async fn break_statements(pool: &PgPool, kind: Kind) -> usize {
         _ => "pg_terminate_backend",
     };
     let strike = format!(
-        "SELECT count(*) FILTER (WHERE {strike}(pid)) FROM pg_stat_activity
+        "SELECT pid, query_start, {strike}(pid) FROM pg_stat_activity
           WHERE application_name LIKE 'tasker-%' AND state = 'active' AND wait_event_type = 'Lock'"
     );
     let began = Instant::now();
-    let mut struck = 0;
-    while struck < MOST_STRUCK && began.elapsed() < WAIT {
-        struck += lie_in_wait(pool, &strike).await;
+    let mut struck = BTreeSet::new();
+    while struck.len() < MOST_STRUCK && began.elapsed() < WAIT {
+        lie_in_wait(pool, &strike, &mut struck).await;
     }
-    struck
+    struck.len()
 }
 
-/// Holds what is claimed at this moment for a while. Answers how many ran into it.
-async fn lie_in_wait(pool: &PgPool, strike: &str) -> usize {
+/// A statement: its process, and when it began.
+type Running = (i32, DateTime<Utc>);
+
+/// Holds what is claimed at this moment for a while, and strikes what runs into it.
+async fn lie_in_wait(pool: &PgPool, strike: &str, struck: &mut BTreeSet<Running>) {
     let mut holding = pool.begin().await.unwrap();
     for rows in [
         "SELECT 1 FROM tasker.ready WHERE worker IS NOT NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
@@ -72,21 +78,37 @@ async fn lie_in_wait(pool: &PgPool, strike: &str) -> usize {
         sqlx::query(rows).execute(&mut *holding).await.unwrap();
     }
     let began = Instant::now();
-    let mut struck = 0;
-    while struck < MOST_STRUCK && began.elapsed() < HELD {
+    while struck.len() < MOST_STRUCK && began.elapsed() < HELD {
         tokio::time::sleep(POLL).await;
-        let found: i64 = sqlx::query_scalar(AssertSqlSafe(strike))
-            .fetch_one(&mut *holding)
+        let found: Vec<(i32, DateTime<Utc>, bool)> = sqlx::query_as(AssertSqlSafe(strike))
+            .fetch_all(&mut *holding)
             .await
             .unwrap();
-        struck += usize::try_from(found).unwrap_or(0);
+        // One that takes its time to go is met again.
+        let found = found.into_iter().filter(|(.., was_there)| *was_there);
+        struck.extend(found.map(|(pid, since, _)| (pid, since)));
     }
     holding.rollback().await.unwrap();
-    struck
+}
+
+/// How many tasks have times of a clock that is wrong: of their own, or of one of their attempts, as told by when the
+/// database enqueued and handed out their steps.
+pub(super) async fn wrong_times(pool: &PgPool) -> usize {
+    let wrong: i64 = sqlx::query_scalar(
+        "SELECT count(DISTINCT a.task_uuid) FROM tasker.attempts AS a JOIN tasker.tasks AS t USING (task_uuid)
+          WHERE a.outcome IN (0, 1, 2)
+            AND (abs(extract(epoch FROM a.finished_at - a.claimed_at)) > $1
+                 OR a.step_no = 1 AND a.attempt = 1 AND abs(extract(epoch FROM t.created_at - a.enqueued_at)) > $1)",
+    )
+    .bind(WRONG_SECONDS)
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    usize::try_from(wrong).unwrap_or(0)
 }
 
 /// Hands in results that must not count: once more of steps that have ended, by a stranger of steps that run, and of
-/// an earlier delivery of steps that run. Answers how many.
+/// an earlier delivery of steps that run. Answers how many, which are some of each.
 ///
 /// # Panics
 /// Where one of them counts.
@@ -110,11 +132,14 @@ pub(super) async fn hand_in_late_results(database_url: &str) -> usize {
             "SELECT lane, id, attempt - 1, worker FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
         ),
     ] {
-        let rows: Vec<(i32, i64, i32, Option<Uuid>)> = sqlx::query_as(sql)
-            .bind(LATE)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
+        let began = Instant::now();
+        let mut rows: Vec<(i32, i64, i32, Option<Uuid>)> = Vec::new();
+        while rows.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "no results are {whose}");
+            let found = sqlx::query_as(sql).bind(LATE);
+            rows = found.fetch_all(&mut connection).await.unwrap();
+            tokio::time::sleep(POLL).await;
+        }
         for (lane, id, attempt, worker) in rows {
             let late = [late(lane, id, attempt)];
             let counted = submit::submit(&mut connection, worker.unwrap_or(stranger), &late, true).await;

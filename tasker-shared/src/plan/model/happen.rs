@@ -56,6 +56,7 @@ impl World {
                 self.rescue();
                 Some(Act::Rescue)
             }
+            Event::GiveBack { worker, pick } => self.give_back_some(worker, pick),
             Event::Give { task, server } => of(task, self.tasks.len()).map(|task| {
                 self.owners[task] = server.into();
                 Act::Give {
@@ -142,6 +143,25 @@ impl World {
         self.workers[worker] = false;
         self.workers.push(true);
         Some(Act::Stop { worker })
+    }
+
+    /// A worker that is alive never heard that it has this one, nor of those behind it.
+    fn give_back_some(&mut self, worker: u8, pick: u8) -> Option<Act> {
+        let alive: Vec<usize> = (0..self.workers.len())
+            .filter(|w| self.workers[*w])
+            .collect();
+        let worker = alive[of(worker, alive.len())?];
+        let mut held: Vec<(Delivery, i64)> = self
+            .ready
+            .iter()
+            .filter(|(_, r)| r.worker == Some(worker))
+            .map(|(id, r)| (r.delivery, *id))
+            .collect();
+        held.sort_unstable();
+        let first = of(pick, held.len())?;
+        let (unheard, ids): (Vec<Delivery>, Vec<i64>) = held.split_off(first).into_iter().unzip();
+        self.give_back(&ids);
+        Some(Act::GiveBack { worker, unheard })
     }
 
     pub(super) fn ask(&mut self, task: usize, wish: Wish) -> Act {

@@ -66,6 +66,17 @@ impl World {
         }
     }
 
+    /// `give_back_unheard`, where the worker knows of everything else that it has.
+    pub(super) fn give_back(&mut self, unheard: &[i64]) {
+        for id in unheard {
+            if let Some(row) = self.ready.remove(id) {
+                let released = self.attempts.entry(row.delivery);
+                released.or_insert(Outcome::Released);
+                self.send_of(&row, Kind::Ended(Outcome::Released), 0);
+            }
+        }
+    }
+
     /// `promote_delayed`.
     pub(super) fn promote(&mut self, id: i64) {
         let row = self.delayed.remove(&id).unwrap();

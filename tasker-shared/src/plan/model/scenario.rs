@@ -70,6 +70,11 @@ pub(crate) enum Event {
         worker: u8,
     },
     Rescue,
+    /// What a worker has from the one picked on, it never heard of.
+    GiveBack {
+        worker: u8,
+        pick: u8,
+    },
     Give {
         task: u8,
         server: u8,
@@ -185,6 +190,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => any::<u8>().prop_map(|pick| Event::Promote { pick }),
         1 => (0..2_u8).prop_map(|worker| Event::Stop { worker }),
         1 => Just(Event::Rescue),
+        1 => (0..2_u8, any::<u8>()).prop_map(|(worker, pick)| Event::GiveBack { worker, pick }),
         1 => (any::<u8>(), 0..2_u8).prop_map(|(task, server)| Event::Give { task, server }),
         4 => (any::<u8>(), wish()).prop_map(|(task, wish)| Event::Ask { task, wish }),
         1 => any::<u8>().prop_map(|pick| Event::Copy { pick }),

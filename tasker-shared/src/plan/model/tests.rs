@@ -101,12 +101,12 @@ fn what_chance_hardly_meets_keeps_every_rule_too() {
     }
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 64, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn a_scenario_of_the_model_is_a_template_that_can_be_stored(scenario in scenario(1)) {
+#[test]
+fn a_scenario_of_the_model_is_a_template_that_can_be_stored() {
+    let stored = runner(64).run(&scenario(1), |scenario| {
         let blueprint = scenario.shape.blueprint();
         prop_assert_eq!(blueprint.graph.len(), scenario.shape.steps.len());
-    }
+        Ok(())
+    });
+    stored.unwrap();
 }

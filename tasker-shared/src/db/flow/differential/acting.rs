@@ -30,6 +30,7 @@ impl Beside<'_> {
                 let rescued = workers::rescue(&self.world.pool, &self.stopped, MOST).await;
                 rescued.unwrap();
             }
+            Act::GiveBack { worker, unheard } => self.give_back(*worker, unheard).await,
             Act::Promote { due } => self.promote(due).await,
             Act::Copy {
                 message,
@@ -84,6 +85,25 @@ impl Beside<'_> {
         let claimed = claimed.unwrap().remove(0);
         assert_eq!(claimed.id, id, "{delivery:?}");
         self.claimed.insert(delivery, claimed);
+    }
+
+    /// Hands back as a worker that knows of all that it has but these.
+    async fn give_back(&mut self, worker: usize, unheard: &[Delivery]) {
+        let worker = self.workers[worker];
+        let sql = "SELECT id, task_uuid, step_no, attempt FROM tasker.ready WHERE worker = $1";
+        let held = sqlx::query_as(sql).bind(worker).fetch_all(&self.world.pool);
+        let held: Vec<(i64, Uuid, i32, i32)> = held.await.unwrap();
+        let heard = held.into_iter().filter(|(_, task_uuid, step_no, attempt)| {
+            let delivery = Delivery {
+                task: self.number(*task_uuid),
+                step_no: *step_no,
+                attempt: *attempt,
+            };
+            !unheard.contains(&delivery)
+        });
+        let heard: Vec<i64> = heard.map(|(id, ..)| id).collect();
+        let given = workers::give_back_unheard(&self.world.pool, worker, &heard, MOST).await;
+        assert_eq!(given.unwrap(), i64::try_from(unheard.len()).unwrap());
     }
 
     /// Makes these and nothing else due.
