@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::extract::Request;
 use tasker_shared::access::{self, Gate};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
@@ -14,11 +12,10 @@ use tasker_shared::config::Loaded;
 use tasker_shared::db;
 use tasker_shared::db::pool::BadUrl;
 use tasker_shared::metrics::Process;
-use tasker_shared::resilience::front::Front;
+use tasker_shared::resilience::serving::{Bounds, Serving};
 use tasker_shared::telemetry::{self, Telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -73,8 +70,8 @@ pub enum Error {
     Archive(#[from] db::archive::Error),
     #[error("telemetry cannot be started: {0}")]
     Telemetry(#[from] telemetry::Error),
-    #[error("the server's address cannot be served: {0}")]
-    Serve(std::io::Error),
+    #[error("the server's address cannot be told: {0}")]
+    Address(std::io::Error),
 }
 
 fn faults(error: &ApplyError) -> String {
@@ -113,15 +110,6 @@ pub struct Server {
     telemetry: Telemetry,
 }
 
-/// What a server serves.
-#[derive(Debug)]
-struct Serving {
-    front: Front<axum::Router>,
-    /// Ends it.
-    stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
 impl Server {
     /// Binds the address. Where `migrate` says so, pending migrations are applied before anything else; that, and
     /// storing the templates of the configured directory, is for `run_until`.
@@ -149,7 +137,7 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| Error::Listen { address, source })?;
-        let address = listener.local_addr().map_err(Error::Serve)?;
+        let address = listener.local_addr().map_err(Error::Address)?;
         let server = Uuid::now_v7();
         let telemetry = telemetry::start(
             &config.telemetry,
@@ -180,7 +168,7 @@ impl Server {
     ///
     /// # Errors
     /// The database cannot be prepared, or is not there within a minute; a template of the directory cannot be
-    /// stored; the address cannot be served.
+    /// stored.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let patience = Duration::from_millis(self.loaded.config.server.shutdown_timeout_ms);
@@ -192,7 +180,8 @@ impl Server {
             doing: told,
             breakers: breakers.clone(),
         };
-        let serving = Serving::begin(self.listener, web::starting(starting));
+        let bounds = Bounds::of(self.loaded.config.server.max_connections);
+        let serving = Serving::begin(self.listener, web::starting(starting), bounds);
         tracing::info!(address = %self.address, "listening");
         let prepared = tokio::select! {
             prepared = prepare(&self.loaded, &self.targets, self.migrate, &doing) => prepared.map(Some),
@@ -214,11 +203,14 @@ impl Server {
                     templates,
                     breakers,
                 );
-                work(assembled, serving, shutdown).await
+                work(assembled, serving, shutdown).await;
+                Ok(())
             }
             Ok(None) => {
-                let ended = tokio::time::timeout(patience, serving.end()).await;
-                ended.unwrap_or(Ok(()))
+                if tokio::time::timeout(patience, serving.end()).await.is_err() {
+                    tracing::warn!("requests did not end in time; they are cut off");
+                }
+                Ok(())
             }
             Err(error) => Err(error),
         };
@@ -237,16 +229,14 @@ async fn work(
         vitals,
         shutdown_timeout,
     }: Assembled,
-    serving: Serving,
+    serving: Serving<axum::Router>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+) {
     let mut shutdown = pin!(shutdown);
     let working = CancellationToken::new();
     let (loops, stores) = loops.spawn(&vitals, &working);
     let health = state.health().clone();
-    serving
-        .front
-        .start(web::router(state, serving.stop.clone()));
+    serving.start(web::router(state, serving.closing()));
     tokio::select! {
         () = &mut shutdown => {}
         () = vitals.died() => {
@@ -257,46 +247,20 @@ async fn work(
     tracing::info!("stopping");
     health.stopping();
     // What was accepted is stored before the loops stop: the stores end with the last request.
-    let served = tokio::time::timeout(shutdown_timeout, async {
-        let served = serving.end().await;
+    let ended = tokio::time::timeout(shutdown_timeout, async {
+        serving.end().await;
         let _ = stores.await;
-        served
     })
     .await;
+    if ended.is_err() {
+        tracing::warn!("requests did not end in time; they are cut off");
+    }
     working.cancel();
     if tokio::time::timeout(shutdown_timeout, loops.wait())
         .await
         .is_err()
     {
         tracing::warn!("loops did not stop in time; what they did is taken up by the next server");
-    }
-    served.unwrap_or(Ok(()))
-}
-
-impl Serving {
-    fn begin(listener: TcpListener, starting: axum::Router) -> Serving {
-        let front = Front::new(starting);
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let service =
-            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(front.clone());
-        let serve = axum::serve(listener, service)
-            .with_graceful_shutdown(async move { stopped.cancelled().await });
-        Serving {
-            front,
-            stop,
-            task: tokio::spawn(serve.into_future()),
-        }
-    }
-
-    /// Takes no more requests, and ends when those that run have.
-    async fn end(self) -> Result<(), Error> {
-        self.stop.cancel();
-        drop(self.front);
-        match self.task.await {
-            Ok(served) => served.map_err(Error::Serve),
-            Err(_) => Ok(()),
-        }
     }
 }
 

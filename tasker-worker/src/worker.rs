@@ -55,8 +55,8 @@ pub enum Error {
     Access(#[from] access::SetupError),
     #[error("telemetry cannot be started: {0}")]
     Telemetry(#[from] telemetry::Error),
-    #[error("the worker's address cannot be served: {0}")]
-    Serve(std::io::Error),
+    #[error("the worker's address cannot be told: {0}")]
+    Address(std::io::Error),
 }
 
 impl Error {
@@ -176,7 +176,7 @@ impl Worker {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| Error::Listen { address, source })?;
-        let address = listener.local_addr().map_err(Error::Serve)?;
+        let address = listener.local_addr().map_err(Error::Address)?;
         let telemetry = telemetry::start(
             &config.telemetry,
             Process::Worker,

@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tasker_shared::access::{REASON_HEADER, SEVERITY_HEADER};
+use tasker_shared::resilience::serving::Crowded;
 use tower::util::option_layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -163,6 +164,12 @@ async fn bound_number(State(app): State<App>, request: Request, next: Next) -> R
     let path = request.uri().path();
     if path.starts_with("/health") || path == "/metrics" {
         return next.run(request).await;
+    }
+    if let Some(Crowded { connections }) = request.extensions().get() {
+        let message =
+            format!("{connections} connections are open (server.max_connections); try again");
+        let busy = app.initializer.pressure().crowded();
+        return ApiError::busy(message, busy.retry_after).into_response();
     }
     match app.requests.try_acquire() {
         Ok(_served) => next.run(request).await,

@@ -1,12 +1,10 @@
 //! What this server has recorded, for Prometheus.
 
-use std::net::SocketAddr;
-
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::response::Response;
 use tasker_shared::metrics::page;
+use tasker_shared::resilience::serving::Peer;
 
 /// Shows every metric.
 ///
@@ -21,8 +19,8 @@ use tasker_shared::metrics::page;
     ))
 )]
 pub(super) async fn metrics(request: Parts) -> Response {
-    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
-    let peer = peer.map(|ConnectInfo(address)| address.ip());
+    let peer = request.extensions.get::<Peer>();
+    let peer = peer.map(|Peer(address)| address.ip());
     let page = page::answer(&request.headers, request.uri.query(), peer).await;
     page.map(Body::from)
 }

@@ -195,6 +195,8 @@ section! {
         request_timeout_ms: u64 = 30_000, 100..=HOUR_MS;
         /// Requests served at once; more are answered 503.
         max_concurrent_requests: u32 = 1_024, 1..=1_000_000;
+        /// Connections open at once; a few more get health and metrics only. Each needs an open file (`ulimit -n`).
+        max_connections: u32 = 4_096, 1..=1_000_000;
         /// Let everybody in on an address that is not this machine's own, where `auth.enabled` is false.
         allow_anonymous: bool = false, ();
         /// The origins whose pages may use the API from a browser, such as `https://ops.example`; `*` for any, none where empty.
@@ -225,6 +227,8 @@ section! {
         request_timeout_ms: u64 = 10_000, 100..=HOUR_MS;
         /// Requests served at once; more are answered 503.
         max_concurrent_requests: u32 = 64, 1..=1_000_000;
+        /// Connections open at once; a few more get health and metrics only.
+        max_connections: u32 = 256, 1..=1_000_000;
         /// Let everybody in on an address that is not this machine's own, where `auth.enabled` is false.
         allow_anonymous: bool = false, ();
     }

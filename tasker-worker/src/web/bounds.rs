@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tasker_shared::config::Worker;
+use tasker_shared::resilience::serving::Crowded;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
@@ -40,9 +41,17 @@ pub(super) async fn keep(
 ) -> Response {
     let path = request.uri().path();
     let is_free = path.starts_with("/health") || path.starts_with("/metrics");
+    if let Some(Crowded { connections }) = request.extensions().get()
+        && !is_free
+    {
+        let what = format!("{connections} connections are open (worker.max_connections)");
+        return Failure::busy(&what).into_response();
+    }
     let permit = bounds.requests.try_acquire();
     if permit.is_err() && !is_free {
-        return Failure::busy(bounds.at_once).into_response();
+        let at_once = bounds.at_once;
+        let what = format!("{at_once} requests are being served (worker.max_concurrent_requests)");
+        return Failure::busy(&what).into_response();
     }
     match tokio::time::timeout(bounds.time, next.run(request)).await {
         Ok(response) => response,

@@ -39,10 +39,8 @@ impl Failure {
     }
 
     /// As much is being served as may be.
-    pub(super) fn busy(at_once: u32) -> Self {
-        let message = format!(
-            "{at_once} requests are being served (worker.max_concurrent_requests); try again"
-        );
+    pub(super) fn busy(what: &str) -> Self {
+        let message = format!("{what}; try again");
         let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message);
         let after = HeaderValue::from_static("1");
         failure.headers.insert(header::RETRY_AFTER, after);

@@ -1,22 +1,22 @@
 //! What this worker has recorded: for Prometheus, and as JSON for programs that read no Prometheus text.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
 use tasker_shared::metrics::collect::{self, Family, Series, Value};
 use tasker_shared::metrics::page;
+use tasker_shared::resilience::serving::Peer;
 use tasker_shared::wire::{WorkerMetric, WorkerMetrics};
 
 /// `GET /metrics`.
 pub(super) async fn get(request: Parts) -> Response {
-    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
-    let peer = peer.map(|ConnectInfo(address)| address.ip());
+    let peer = request.extensions.get::<Peer>();
+    let peer = peer.map(|Peer(address)| address.ip());
     let page = page::answer(&request.headers, request.uri.query(), peer).await;
     page.map(Body::from)
 }

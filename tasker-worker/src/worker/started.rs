@@ -5,20 +5,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::extract::Request;
 use futures::FutureExt;
 use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::db;
 use tasker_shared::db::pool::{Pool, Target};
 use tasker_shared::db::wake::{self, Topic};
-use tasker_shared::resilience::front::Front;
+use tasker_shared::resilience::serving::{Bounds, Serving};
 use tasker_shared::stats;
 use tasker_shared::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,8 +31,10 @@ const TOPICS: &[Topic] = &[Topic::Steps, Topic::Lanes, Topic::Cancels];
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long after the drain time handlers that are told to stop, and results that are on their way, are waited for.
 const HAND_BACK: Duration = Duration::from_secs(5);
-/// How long after the drain time everything ends, whatever hangs: the lease, and what the address still serves.
+/// How long after the drain time the lease is given to end, whatever hangs.
 const END: Duration = Duration::from_secs(10);
+/// How long requests that are being answered may take when all else has stopped.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long a database that is not there is waited for before a worker gives up starting, and how often it is looked for.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -61,14 +60,6 @@ pub(super) struct Targets {
     pub(super) pool: Pool,
 }
 
-/// What a worker serves.
-#[derive(Debug)]
-struct Serving {
-    front: Front<axum::Router>,
-    stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
 impl Started {
     /// Where the worker listens.
     pub fn address(&self) -> SocketAddr {
@@ -79,7 +70,7 @@ impl Started {
     /// lets running steps end within the drain time, hands the others back, sends what is left and ends the lease.
     ///
     /// # Errors
-    /// The database cannot be migrated, or is not there within a minute; the address cannot be served.
+    /// The database cannot be migrated, or is not there within a minute.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let (doing, told) = watch::channel("it has just begun");
@@ -93,6 +84,7 @@ impl Started {
                 doing: told,
                 breakers: lease.breakers(&self.worker),
             }),
+            Bounds::of(self.worker.loaded.config.worker.max_connections),
         );
         tracing::info!(address = %self.address, "listening");
         let migrate = self.worker.migrate.then_some(&self.targets.direct);
@@ -104,9 +96,13 @@ impl Started {
             Ok(true) => {
                 let assembled =
                     Assembled::new(self.worker, lease, self.targets, self.gate, self.clock);
-                work(assembled, serving, shutdown).await
+                work(assembled, serving, shutdown).await;
+                Ok(())
             }
-            Ok(false) => serving.end(Instant::now() + END).await,
+            Ok(false) => {
+                end(serving).await;
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         tracing::info!("stopped");
@@ -119,9 +115,9 @@ impl Started {
 /// and says that it needs a new start.
 async fn work(
     assembled: Assembled,
-    serving: Serving,
+    serving: Serving<axum::Router>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+) {
     let mut shutdown = pin!(shutdown);
     let Assembled {
         router,
@@ -162,7 +158,7 @@ async fn work(
     let claims = claim.run(claiming.clone());
     let mut claims = tokio::spawn(vitals.clone().keep("claims", claiming.clone(), claims));
     let mut sending = tokio::spawn(vitals.clone().guard("result_sender", sender.run()));
-    serving.front.start(router);
+    serving.start(router);
 
     let is_told = tokio::select! {
         () = &mut shutdown => true,
@@ -191,37 +187,16 @@ async fn work(
     if !is_told {
         shutdown.await;
     }
-    serving.end(end.max(Instant::now() + HAND_BACK)).await
+    end(serving).await;
 }
 
-impl Serving {
-    fn begin(listener: TcpListener, starting: axum::Router) -> Serving {
-        let front = Front::new(starting);
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let service =
-            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(front.clone());
-        let serve = axum::serve(listener, service)
-            .with_graceful_shutdown(async move { stopped.cancelled().await });
-        Serving {
-            front,
-            stop,
-            task: tokio::spawn(serve.into_future()),
-        }
-    }
-
-    /// Takes no more requests, and ends when those that run have, at `until` at the latest.
-    async fn end(mut self, until: Instant) -> Result<(), Error> {
-        self.stop.cancel();
-        match timeout_at(until, &mut self.task).await {
-            Ok(Ok(served)) => served.map_err(Error::Serve),
-            Ok(Err(_)) => Ok(()),
-            Err(_) => {
-                tracing::warn!("requests that have not ended are given up");
-                self.task.abort();
-                Ok(())
-            }
-        }
+/// Lets requests be answered that run, for as long as they may take.
+async fn end(serving: Serving<axum::Router>) {
+    if tokio::time::timeout(LAST_ANSWERS, serving.end())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests did not end in time; they are cut off");
     }
 }
 
