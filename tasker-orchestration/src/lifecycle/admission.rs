@@ -53,6 +53,8 @@ pub enum Refusal {
     Unavailable,
     #[error("the database failed while storing the task; use an idempotency key and try again")]
     OutcomeUnknown,
+    #[error("the database did not take the task, and did not store it; the server's log has more")]
+    NotTaken,
 }
 
 /// Limits that requests are held to.

@@ -222,7 +222,7 @@ async fn reaches(app: &App, caller: &Caller, parts: &mut Parts) -> Result<(), Ap
             "namespace" if !caller.allows(value) => {
                 let message =
                     format!("there is no template in a namespace {value:?} for these credentials");
-                return Err(ApiError::not_found(message));
+                return Err(ApiError::not_found(message).without_asking());
             }
             _ => {}
         }

@@ -2,7 +2,6 @@
 //! nothing is tried.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -10,7 +9,7 @@ use tasker_shared::metrics::resilience::request_rejected;
 use tasker_shared::name::Name;
 
 use super::App;
-use super::error::{ApiError, DatabaseAway};
+use super::error::{ApiError, Database};
 
 /// What lies there needs the database. Health, metrics, configuration and descriptions do not.
 const GUARDED: &str = "/v1/";
@@ -47,41 +46,49 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
+/// Whether an answer of this status is the database's, unless it says otherwise.
+pub(super) fn is_asked_for(status: u16) -> bool {
+    matches!(status, 200..=299 | 404 | 409)
+}
+
 fn says(response: &Response) -> Says {
-    let status = response.status();
-    if response.extensions().get::<DatabaseAway>().is_some()
-        || status == StatusCode::REQUEST_TIMEOUT
-    {
-        return Says::Away;
-    }
-    match status {
-        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Says::Reached,
-        _ if status.is_success() => Says::Reached,
-        _ => Says::Nothing,
+    match (response.extensions().get::<Database>(), response.status()) {
+        (Some(Database::Away), _) => Says::Away,
+        (Some(Database::Unasked), _) => Says::Nothing,
+        (None, status) if is_asked_for(status.as_u16()) => Says::Reached,
+        // Also what took too long: a caller that sends its body slowly is no word of the database. One that does not
+        // answer is found out by the server itself, which asks every two seconds.
+        (None, _) => Says::Nothing,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]
     fn an_answer_says_whether_the_database_was_reached() {
+        let (away, unasked) = (Some(Database::Away), Some(Database::Unasked));
         let table = [
-            (StatusCode::CREATED, false, Says::Reached),
-            (StatusCode::NOT_FOUND, false, Says::Reached),
-            (StatusCode::CONFLICT, false, Says::Reached),
-            (StatusCode::OK, true, Says::Away),
-            (StatusCode::SERVICE_UNAVAILABLE, true, Says::Away),
-            (StatusCode::REQUEST_TIMEOUT, false, Says::Away),
-            (StatusCode::SERVICE_UNAVAILABLE, false, Says::Nothing),
-            (StatusCode::BAD_REQUEST, false, Says::Nothing),
-            (StatusCode::UNAUTHORIZED, false, Says::Nothing),
+            (StatusCode::CREATED, None, Says::Reached),
+            (StatusCode::NOT_FOUND, None, Says::Reached),
+            (StatusCode::CONFLICT, None, Says::Reached),
+            (StatusCode::OK, away, Says::Away),
+            (StatusCode::SERVICE_UNAVAILABLE, away, Says::Away),
+            (StatusCode::OK, unasked, Says::Nothing),
+            (StatusCode::NOT_FOUND, unasked, Says::Nothing),
+            (StatusCode::REQUEST_TIMEOUT, None, Says::Nothing),
+            (StatusCode::INTERNAL_SERVER_ERROR, None, Says::Nothing),
+            (StatusCode::SERVICE_UNAVAILABLE, None, Says::Nothing),
+            (StatusCode::BAD_REQUEST, None, Says::Nothing),
+            (StatusCode::UNAUTHORIZED, None, Says::Nothing),
         ];
-        for (status, away, expected) in table {
+        for (status, database, expected) in table {
             let mut response = status.into_response();
-            if away {
-                response.extensions_mut().insert(DatabaseAway);
+            if let Some(database) = database {
+                response.extensions_mut().insert(database);
             }
             assert_eq!(says(&response), expected, "{status}");
         }

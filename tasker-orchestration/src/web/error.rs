@@ -33,12 +33,17 @@ struct Parts {
     details: Map<String, Value>,
     retry_after: Option<Duration>,
     headers: HeaderMap,
-    away: bool,
+    database: Option<Database>,
 }
 
-/// Marks an answer that was made because the database is away, for the breaker.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DatabaseAway;
+/// Marks an answer, for the breaker, that says more of the database than its status does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Database {
+    /// It was made because the database is away.
+    Away,
+    /// It was made without asking it.
+    Unasked,
+}
 
 impl ApiError {
     pub(super) fn new(
@@ -53,7 +58,7 @@ impl ApiError {
             details: Map::new(),
             retry_after: None,
             headers: HeaderMap::new(),
-            away: false,
+            database: None,
         }))
     }
 
@@ -132,12 +137,18 @@ impl ApiError {
 
     /// It is an answer for want of the database.
     fn for_want_of_database(mut self) -> ApiError {
-        self.0.away = true;
+        self.0.database = Some(Database::Away);
         self
     }
 
     pub(super) fn is_for_want_of_database(&self) -> bool {
-        self.0.away
+        self.0.database == Some(Database::Away)
+    }
+
+    /// The database was not asked for it.
+    pub(super) fn without_asking(mut self) -> ApiError {
+        self.0.database = Some(Database::Unasked);
+        self
     }
 
     /// A mistake of the server: logged in full, told in general.
@@ -186,12 +197,12 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.0.status, self.retry_after_seconds());
-        let away = self.0.away;
+        let database = self.0.database;
         let headers = self.0.headers.clone();
         let body = Json(ErrorResponse { error: self.body() });
         let mut response = (status, headers, body).into_response();
-        if away {
-            response.extensions_mut().insert(DatabaseAway);
+        if let Some(database) = database {
+            response.extensions_mut().insert(database);
         }
         if let Some(seconds) = retry_after {
             response
@@ -226,7 +237,9 @@ impl From<access::Refusal> for ApiError {
         }
         if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
             error.0.retry_after = Some(RETRY_AFTER);
-            error.0.away = matches!(refusal, access::Refusal::Unavailable(_));
+            if matches!(refusal, access::Refusal::Unavailable(_)) {
+                error = error.for_want_of_database();
+            }
         }
         error.0.headers = refusal.headers();
         error
@@ -269,6 +282,9 @@ impl From<Refusal> for ApiError {
             Refusal::OutcomeUnknown => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "DATABASE_ERROR", message)
                     .for_want_of_database()
+            }
+            Refusal::NotTaken => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "DATABASE_ERROR", message)
             }
         }
     }

@@ -235,7 +235,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StepPath {
         if task == task_uuid {
             Ok(path)
         } else {
-            Err(path.no_such_step())
+            Err(path.no_such_step().without_asking())
         }
     }
 }

@@ -10,7 +10,8 @@ use tasker_shared::wire::{
 
 use super::App;
 use super::access::By;
-use super::error::{ApiError, DatabaseAway};
+use super::breaker;
+use super::error::{ApiError, Database};
 use super::extract::{Caller, parse};
 use super::submission::Submission;
 use crate::lifecycle::admission::Refusal;
@@ -90,10 +91,15 @@ pub(super) async fn create_batch(
                     .inspect_err(|error| away |= error.is_for_want_of_database()),
             ),
         })
-        .collect();
+        .collect::<Vec<_>>();
+    let asked = results
+        .iter()
+        .any(|item| breaker::is_asked_for(item.status));
     let mut response = Json(TaskBatchResponse { results }).into_response();
     if away {
-        response.extensions_mut().insert(DatabaseAway);
+        response.extensions_mut().insert(Database::Away);
+    } else if !asked {
+        response.extensions_mut().insert(Database::Unasked);
     }
     Ok(response)
 }

@@ -131,7 +131,13 @@ impl Admission {
             .find(&request.namespace, &request.name, version)
             .await;
         found
-            .map_err(|_| Refusal::Unavailable)?
+            .map_err(|error| {
+                if error.is_unavailable() {
+                    return Refusal::Unavailable;
+                }
+                tracing::error!(%error, "reading a template failed");
+                Refusal::NotTaken
+            })?
             .ok_or_else(|| Refusal::UnknownTemplate {
                 namespace: request.namespace.clone(),
                 name: request.name.clone(),

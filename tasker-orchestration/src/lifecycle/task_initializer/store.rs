@@ -206,7 +206,8 @@ impl Failed {
     fn refusal(self) -> Refusal {
         match self {
             Failed::Away { sent: false } => Refusal::Unavailable,
-            Failed::Away { sent: true } | Failed::Refused => Refusal::OutcomeUnknown,
+            Failed::Away { sent: true } => Refusal::OutcomeUnknown,
+            Failed::Refused => Refusal::NotTaken,
         }
     }
 }
