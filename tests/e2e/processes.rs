@@ -71,3 +71,15 @@ async fn processes_find_a_restarted_database_again() {
     };
     stack.wait_complete(task, PATIENCE).await;
 }
+
+#[tokio::test]
+async fn processes_end_by_themselves_when_whoever_started_them_was_killed() {
+    let mut stack = Stack::start().await;
+    stack.add_faulty_worker().await;
+    for worker in stack.workers() {
+        worker.abandon();
+        assert!(worker.ended().await.success());
+    }
+    stack.server().abandon();
+    assert!(stack.server().ended().await.success());
+}
