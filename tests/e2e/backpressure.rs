@@ -62,18 +62,15 @@ fn assert_busy(status: StatusCode, retry_after: &str, body: &Value, cause: &str)
     assert_eq!(error["retry_after_seconds"], seconds, "{body}");
 }
 
-/// Submits with little patience, since nothing may be stored; the answer where there is one.
+/// Submits; the answer where there is one in that time.
 async fn try_submit(
     stack: &Stack,
     path: &str,
     body: &Value,
+    patience: Duration,
 ) -> Option<(StatusCode, String, Value)> {
     let request = stack.client().post(stack.url(path)).json(body);
-    let answer = request
-        .timeout(Duration::from_millis(500))
-        .send()
-        .await
-        .ok()?;
+    let answer = request.timeout(patience).send().await.ok()?;
     let retry_after = answer.headers().get("retry-after");
     let retry_after = retry_after
         .map_or("", |value| value.to_str().unwrap())
@@ -84,7 +81,9 @@ async fn try_submit(
 /// Waits until a submission is refused for this cause, and so is a batch; nothing of either is stored.
 async fn wait_busy(stack: &Stack, cause: &str) {
     until(PATIENCE, async || {
-        match try_submit(stack, "/v1/tasks", &request("quick", "probe")).await {
+        // What is not refused yet may be kept waiting.
+        let soon = Duration::from_millis(500);
+        match try_submit(stack, "/v1/tasks", &request("quick", "probe"), soon).await {
             Some((status, after, body)) if body["error"]["code"] == "BACKPRESSURE" => {
                 assert_busy(status, &after, &body, cause);
                 Ok(())
@@ -96,7 +95,8 @@ async fn wait_busy(stack: &Stack, cause: &str) {
     let refused = request("quick", "refused");
     let batch = json!({"tasks": [refused, refused]});
     for (path, body) in [("/v1/tasks", &refused), ("/v1/tasks/batch", &batch)] {
-        let (status, after, body) = try_submit(stack, path, body).await.unwrap();
+        let answer = try_submit(stack, path, body, PATIENCE).await;
+        let (status, after, body) = answer.unwrap();
         assert_busy(status, &after, &body, cause);
     }
     assert_eq!(stack.call(Method::GET, "/v1/tasks", None).await.0, 200);

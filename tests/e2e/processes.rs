@@ -126,3 +126,15 @@ steps: [ { name: only, handler: { callable: blocks } } ]
         .await;
     assert_eq!(stack.steps(task).await["only"]["lost_leases"], 1);
 }
+
+#[tokio::test]
+async fn processes_end_by_themselves_when_whoever_started_them_was_killed() {
+    let mut stack = Stack::start().await;
+    stack.add_faulty_worker().await;
+    for worker in stack.workers() {
+        worker.abandon();
+        assert!(worker.ended().await.success());
+    }
+    stack.server().abandon();
+    assert!(stack.server().ended().await.success());
+}

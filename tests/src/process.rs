@@ -33,7 +33,7 @@ pub struct Process {
     plan: Plan,
     child: Child,
     /// Open for as long as this program lives: they end together, however this one does.
-    _together: Option<ChildStdin>,
+    together: Option<ChildStdin>,
     pid: Pid,
     address: SocketAddr,
 }
@@ -81,7 +81,7 @@ impl Process {
         };
         let mut process = Self {
             plan,
-            _together: child.stdin.take(),
+            together: child.stdin.take(),
             child,
             pid,
             address,
@@ -166,6 +166,11 @@ impl Process {
     pub async fn term(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended().await
+    }
+
+    /// Lets it see what it sees when this program is killed: nobody holds its standard input open any more.
+    pub fn abandon(&mut self) {
+        self.together = None;
     }
 
     /// Waits until it has ended.

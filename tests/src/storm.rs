@@ -18,7 +18,6 @@ mod target;
 
 use std::time::{Duration, Instant};
 
-use kind::Place;
 pub use report::Report;
 use scene::Scene;
 
@@ -110,10 +109,8 @@ pub async fn run(options: &Options) -> Report {
     let mut accepted = scene.load.stop().await;
     accepted.extend(scene.probes);
     scene::at_rest(scene.stack.sql(), REST).await;
-    let mut struck = recoveries.iter().flat_map(|strike| &strike.kinds);
-    let crashed = struck.any(|(kind, _)| kind.place() == Place::Database);
     let (pool, shapes) = (scene.stack.sql(), shapes::all());
-    let mut audit = audit::audit(pool, &scene.runs, &accepted, &shapes, crashed).await;
+    let mut audit = audit::audit(pool, &scene.runs, &accepted, &shapes, &scene.crashes).await;
     audit.wrong.append(&mut scene.wrong);
     Report {
         seed: options.seed,

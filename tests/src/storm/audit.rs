@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -76,7 +77,21 @@ struct Attempt {
     step_no: i32,
     attempt: i32,
     outcome: i16,
+    enqueued_at: Option<DateTime<Utc>>,
+    claimed_at: Option<DateTime<Utc>>,
     sum: Option<i64>,
+}
+
+impl Attempt {
+    /// How often its delivery may have run: once a claim, of which each crash that it waited through may have taken
+    /// one back.
+    fn most_runs(&self, crashes: &[DateTime<Utc>]) -> usize {
+        let waited = |at: &&DateTime<Utc>| {
+            self.enqueued_at.is_some_and(|enqueued| enqueued < **at)
+                && self.claimed_at.is_some_and(|claimed| claimed > **at)
+        };
+        1 + crashes.iter().filter(waited).count()
+    }
 }
 
 /// The attempts of a step.
@@ -94,14 +109,14 @@ struct History {
     failed_unseen: usize,
 }
 
-/// Judges what is stored in `pool`, and what the runs' files in `directory` say, by what was `accepted`. Where
-/// PostgreSQL `crashed`, a delivery may have been claimed more than once: claims are not flushed.
+/// Judges what is stored in `pool`, and what the runs' files in `directory` say, by what was `accepted`. A delivery
+/// that waited when PostgreSQL had one of its `crashes` may have been claimed before, since claims are not flushed.
 pub(super) async fn audit(
     pool: &PgPool,
     directory: &Path,
     accepted: &Acceptances,
     shapes: &[Shape],
-    crashed: bool,
+    crashes: &[DateTime<Utc>],
 ) -> Audit {
     let mut audit = Audit {
         accepted: accepted.len(),
@@ -118,7 +133,7 @@ pub(super) async fn audit(
             .await
             .unwrap();
     let attempts: Vec<Attempt> = sqlx::query_as(
-        "SELECT task_uuid, step_no, attempt, outcome, (result->>'sum')::bigint AS sum FROM tasker.attempts",
+        "SELECT task_uuid, step_no, attempt, outcome, enqueued_at, claimed_at, (result->>'sum')::bigint AS sum FROM tasker.attempts",
     )
     .fetch_all(pool)
     .await
@@ -130,7 +145,7 @@ pub(super) async fn audit(
             .unwrap();
     audit.judge_tasks(&tasks, accepted, shapes);
     audit.judge_dead_letters(&dead, accepted, shapes);
-    let histories = audit.histories(&attempts, Runs::read(directory), crashed);
+    let histories = audit.histories(&attempts, Runs::read(directory), crashes);
     audit.judge_steps(&steps, &histories, accepted, shapes);
     audit.judge_messages(pool).await;
     audit
@@ -218,20 +233,20 @@ impl Audit {
         self.wrong.extend(of_others);
     }
 
-    /// What the attempts say of each step, by the runs of each delivery: no delivery ran twice unless PostgreSQL
-    /// `crashed`, and none ran of which there is no attempt.
+    /// What the attempts say of each step, by the runs of each delivery: none ran more often than it may have been
+    /// claimed, and none ran of which there is no attempt.
     fn histories(
         &mut self,
         attempts: &[Attempt],
         mut runs: Runs,
-        crashed: bool,
+        crashes: &[DateTime<Utc>],
     ) -> HashMap<(Uuid, i32), History> {
         self.runs = runs.count();
         let mut histories: HashMap<(Uuid, i32), History> = HashMap::new();
         for attempt in attempts {
             let (task, step_no) = (attempt.task_uuid, attempt.step_no);
             let ran = runs.take(task, step_no, attempt.attempt);
-            if ran > 1 && !crashed {
+            if ran > attempt.most_runs(crashes) {
                 let delivery = attempt.attempt;
                 let words =
                     format!("step {step_no} of {task}, delivery {delivery} ran {ran} times");

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
@@ -82,10 +83,12 @@ impl Scene {
             Kind::ServerTerminated => self.terminate(server),
             Kind::DatabaseCrashed => {
                 self.stack.postgres().kill_now().await.unwrap();
+                self.crashes.push(Utc::now());
                 Begun::DatabaseGone
             }
             Kind::DatabaseKilled => {
                 self.stack.kill_postgres_9().await;
+                self.crashes.push(Utc::now());
                 Begun::DatabaseGone
             }
             Kind::ConnectionsCut

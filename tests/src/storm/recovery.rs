@@ -15,6 +15,8 @@ use crate::{Process, until};
 const PROBES: i64 = 24;
 /// Longer than anything may take here; what takes longer does not come at all.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// What takes longer than this is told more of.
+const LONG: Duration = Duration::from_secs(8);
 
 /// What a worker had claimed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,12 +43,31 @@ pub(super) async fn probe(pool: &PgPool, number: usize) -> (Vec<(String, Accepte
     let tasks: Vec<Uuid> = probes.iter().map(|(_, probe)| probe.task).collect();
     let open = "SELECT count(*) FROM unnest($1::uuid[]) AS p(task_uuid)
                  WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks AS t WHERE t.task_uuid = p.task_uuid AND t.state = 8)";
+    let mut was_told = false;
     until(PATIENCE, async || {
+        if began.elapsed() > LONG && !was_told {
+            was_told = true;
+            eprintln!("after {LONG:?} there runs:\n{}", what_runs(pool).await);
+        }
         let open = sqlx::query_scalar(open).bind(&tasks);
         none(open.fetch_one(pool).await, "probes are not complete")
     })
     .await;
     (probes, began.elapsed())
+}
+
+/// What the database does for servers and workers at the moment, and who keeps whom from it: for people.
+async fn what_runs(pool: &PgPool) -> String {
+    let lines = sqlx::query_scalar(
+        "SELECT format('%s %s, %s for %s, waits for %s %s: %s', pid, application_name, state, now() - state_change, wait_event,
+                       pg_blocking_pids(pid), regexp_replace(left(query, 160), '[[:space:]]+', ' ', 'g'))
+           FROM pg_stat_activity WHERE application_name LIKE 'tasker-%' AND state <> 'idle'
+         UNION ALL SELECT format('%s requests wait', count(*)) FROM tasker.requests
+         UNION ALL SELECT format('%s results wait', count(*)) FROM tasker.results
+         UNION ALL SELECT format('%s steps wait, %s are claimed', count(*) - count(worker), count(worker)) FROM tasker.ready",
+    );
+    let lines: sqlx::Result<Vec<String>> = lines.fetch_all(pool).await;
+    lines.map_or_else(|error| error.to_string(), |lines| lines.join("\n"))
 }
 
 /// All in one transaction, high in priority.

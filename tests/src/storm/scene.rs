@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::Options;
@@ -33,6 +34,8 @@ pub(super) struct Scene {
     pub(super) target: Target,
     /// Or why there is none.
     pub(super) disk: Result<SmallDisk, String>,
+    /// When PostgreSQL had just crashed.
+    pub(super) crashes: Vec<DateTime<Utc>>,
     /// What was seen to be wrong on the way.
     pub(super) wrong: Vec<String>,
     strikes: usize,
@@ -73,6 +76,7 @@ impl Scene {
             runs,
             target,
             disk,
+            crashes: Vec::new(),
             wrong: Vec::new(),
             strikes: 0,
         }
