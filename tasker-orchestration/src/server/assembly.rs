@@ -66,6 +66,7 @@ pub(super) struct Assembled {
     pub(super) loops: Loops,
     /// Of these loops.
     pub(super) vitals: Vitals,
+    pub(super) drain_delay: Duration,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -245,6 +246,7 @@ impl Assembled {
             shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
         }
     }
+            drain_delay: Duration::from_millis(config.server.drain_delay_ms),
 }
 
 impl Loops {
