@@ -31,7 +31,7 @@ use crate::lifecycle::result_processor::ResultProcessor;
 use crate::lifecycle::task_initializer::{self, Admission, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
-use crate::loops::pulse::{Answering, Pulse};
+use crate::loops::pulse::{Answering, Depths, Pulse};
 use crate::loops::rescue::Rescue;
 use crate::loops::retention::Retention;
 use crate::loops::shards::Owner;
@@ -103,6 +103,7 @@ impl Assembled {
         let (clock, wakes) = (identity.clock.clone(), Wakes::default());
         let breakers = Breakers::new(&config.circuit_breakers);
         let (vitals, answering) = (Vitals::default(), Arc::new(Answering::default()));
+        let depths: Arc<Depths> = Arc::default();
         let pool = targets.pool.clone();
         let pressure = Pressure::new(
             config.backpressure.clone(),
@@ -194,6 +195,7 @@ impl Assembled {
                 breaker: breakers.web.clone(),
                 pressure,
                 answering: Arc::clone(&answering),
+                depths: Arc::clone(&depths),
             },
             upkeep: Upkeep {
                 pool: pool.clone(),
@@ -240,13 +242,14 @@ impl Assembled {
                 breakers,
                 vitals: vitals.clone(),
                 answering,
+                depths,
             }),
             loops,
             vitals,
+            drain_delay: Duration::from_millis(config.server.drain_delay_ms),
             shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
         }
     }
-            drain_delay: Duration::from_millis(config.server.drain_delay_ms),
 }
 
 impl Loops {

@@ -92,6 +92,7 @@ pub(super) fn api(settings: &[(&str, &str)]) -> Router {
         vitals: Vitals::default(),
         answering: Arc::default(),
     };
+        depths: Arc::default(),
     router(State::new(parts), CancellationToken::new())
 }
 
