@@ -43,7 +43,9 @@ statements! {
          SELECT pg_notify('tasker_lanes', '') IS NOT NULL FROM opened";
     LIST, "list_circuits" =
         "SELECT target, reason, opened_at, retry_at, failures, coalesce(probe_until > now(), false) AS probing
-           FROM tasker.circuits ORDER BY opened_at, target LIMIT $1";
+           FROM tasker.circuits c
+          WHERE $2::text[] IS NULL OR EXISTS (SELECT 1 FROM tasker.lanes l WHERE l.target = c.target AND l.target <> '' AND l.namespace = ANY ($2))
+          ORDER BY opened_at, target LIMIT $1";
     BEGIN, "begin_probe" =
         // no probe is lent where there is nothing to send
         "UPDATE tasker.circuits SET probe = $2, probe_no = probe_no + 1, probe_until = now() + $3 * interval '1 ms'
@@ -83,10 +85,11 @@ pub async fn open(pool: &Pool, target: &str, reason: &str, wait: Duration) -> Re
         .map(|opened| opened.is_some())
 }
 
-/// The circuits that are not closed, the longest open first, `most` of them.
-pub async fn list(pool: &Pool, most: i64) -> Result<Vec<Circuit>> {
-    LIST.run(sqlx::query_as(LIST.sql).bind(most).fetch_all(pool))
-        .await
+/// The circuits that are not closed, the longest open first, `most` of them: those of what steps of these namespaces talk
+/// to; `None` for all.
+pub async fn list(pool: &Pool, most: i64, namespaces: Option<&[String]>) -> Result<Vec<Circuit>> {
+    let query = sqlx::query_as(LIST.sql).bind(most).bind(namespaces);
+    LIST.run(query.fetch_all(pool)).await
 }
 
 /// Lends `worker` the probe of `target` for `lease`, where it is due, not lent, and one of `lanes` has work.
