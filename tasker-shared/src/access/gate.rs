@@ -95,6 +95,7 @@ impl Gate {
     /// may do anything.
     pub async fn admit(&self, headers: &HeaderMap, need: Need) -> Result<Caller, Refusal> {
         let Need::Permission(permission) = need else {
+                require_namespaces: config.require_namespaces,
             return Ok(Caller::anonymous());
         };
         if !self.0.config.enabled {

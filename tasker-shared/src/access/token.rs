@@ -33,6 +33,8 @@ pub(super) struct Rules {
     pub(super) leeway_seconds: f64,
     /// Whether a permission that is not known makes the token worthless.
     pub(super) strict: bool,
+    /// Whether one that names no namespaces is worthless.
+    pub(super) require_namespaces: bool,
 }
 
 /// A key with the id it is published under.
@@ -144,6 +146,11 @@ fn judge(claims: Claims, rules: &Rules, now: f64) -> Result<Caller, Refusal> {
             what: TOKEN,
             why: format!("there is no permission {:?}", unknown.text),
         });
+    }
+    if rules.require_namespaces && claims.worker_namespaces.is_empty() {
+        return Err(invalid(
+            "it names no worker_namespaces, which auth.require_namespaces asks for",
+        ));
     }
     Ok(Caller::known(
         claims.sub,

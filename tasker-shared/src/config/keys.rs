@@ -295,6 +295,9 @@ section! {
         allowed_algorithms: Vec<String> = vec!["RS256".to_owned()], Algorithms;
         /// Refuse tokens that name a permission which is not known; otherwise it permits nothing.
         strict_validation: bool = false, ();
+        /// Refuse tokens that name no `worker_namespaces`; otherwise they reach every namespace, as those of the published
+        /// tool do, which never name any.
+        require_namespaces: bool = false, ();
     }
 }
 
