@@ -175,6 +175,12 @@ pub(super) fn key_of_pem(pem: &str) -> Option<Key> {
     key.ok().map(|key| Key { id: None, key })
 }
 
+/// Whether one of `keys` may verify what is signed by one of `algorithms`.
+pub(super) fn fit(keys: &[Key], algorithms: &[Algorithm]) -> bool {
+    let fits = |key: &Key| algorithms.iter().any(|a| a.family() == key.key.family());
+    keys.iter().any(fits)
+}
+
 /// The keys of a published set that may verify signatures. Shared secrets have no place in a public set.
 pub(super) fn keys_of_set(set: &JwkSet) -> Vec<Key> {
     let usable = set.keys.iter().filter(|jwk| is_for_signatures(jwk));
