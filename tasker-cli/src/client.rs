@@ -154,6 +154,15 @@ impl Client {
 }
 
 impl Answer {
+    #[cfg(test)]
+    pub(crate) fn of(body: String) -> Answer {
+        Answer {
+            headers: header::HeaderMap::new(),
+            body,
+            url: "http://127.0.0.1:8080".to_owned(),
+        }
+    }
+
     /// The body as `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.body).map_err(|source| Failure::Strange {

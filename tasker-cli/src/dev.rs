@@ -71,8 +71,9 @@ impl Grace {
     /// What the configuration allows them, and a margin for ending itself.
     fn of(config: &tasker_shared::config::Config) -> Grace {
         const MARGIN: Duration = Duration::from_secs(5);
+        let server = config.server.drain_delay_ms + config.server.shutdown_timeout_ms;
         Grace {
-            server: Duration::from_millis(config.server.shutdown_timeout_ms) + MARGIN,
+            server: Duration::from_millis(server) + MARGIN,
             worker: Duration::from_millis(config.worker.drain_timeout_ms) + MARGIN,
         }
     }

@@ -4,6 +4,8 @@
 mod findings;
 mod look;
 
+use std::time::Duration;
+
 use tasker_shared::access::Gate;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Loaded;
@@ -12,6 +14,9 @@ use tasker_shared::db::{doctor, migrate};
 
 use crate::cli::Remote;
 pub(crate) use findings::{Finding, Status};
+
+/// What does not answer within this is not there.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything that was found, in the order it is told.
 #[derive(Debug, Default)]
@@ -29,6 +34,7 @@ pub(crate) async fn examine(loaded: &Loaded, remote: &Remote) -> Report {
     report
         .findings
         .push(findings::authentication(&loaded.config));
+    report.findings.extend(keys(loaded).await);
     report.findings.push(findings::telemetry(
         &loaded.config,
         look::telemetry(&loaded.config).await,
@@ -59,6 +65,7 @@ async fn database(loaded: &Loaded, report: &mut Report) {
             return;
         }
     }
+    report.findings.extend(look::pooled(&loaded.config).await);
     match migrate::missing(&target).await {
         Ok(missing) => {
             let is_complete = missing.is_empty();
@@ -109,7 +116,7 @@ fn target(loaded: &Loaded, report: &mut Report) -> Option<Target> {
         report.findings.push(findings::no_database());
         return None;
     };
-    let patience = std::time::Duration::from_millis(config.connect_timeout_ms);
+    let patience = Duration::from_millis(config.connect_timeout_ms);
     let is_pooled = config.pooler && config.direct_url.is_none();
     match Target::parse(url.expose(), "tasker doctor", patience) {
         Ok(target) => Some(target.behind_pooler(is_pooled)),
@@ -119,6 +126,16 @@ fn target(loaded: &Loaded, report: &mut Report) -> Option<Target> {
             None
         }
     }
+}
+
+/// Whether published keys can be had, where tokens are verified with them.
+async fn keys(loaded: &Loaded) -> Option<Finding> {
+    let url = loaded.config.auth.jwks_url.as_ref()?;
+    // The database is not asked.
+    let nowhere = Target::parse("postgres://127.0.0.1", "tasker doctor", PATIENCE).ok()?;
+    let gate = Gate::new(&loaded.config.auth, nowhere.pool(1), Clock::default()).ok()?;
+    let looked = gate.look_at_keys().await?;
+    Some(findings::published_keys(url.as_str(), looked))
 }
 
 /// What keeps servers and workers from setting up authentication.

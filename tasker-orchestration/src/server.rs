@@ -163,8 +163,8 @@ impl Server {
         self.address
     }
 
-    /// Says how it is from the first moment, starts, and answers and works until `shutdown`; then takes no more
-    /// requests, ends what runs, and hands its shards over.
+    /// Says how it is from the first moment, starts, and answers and works until `shutdown`; then says that it is not
+    /// ready, takes no more requests, ends what runs, and hands its shards over.
     ///
     /// # Errors
     /// The database cannot be prepared, or is not there within a minute; a template of the directory cannot be
@@ -227,6 +227,7 @@ async fn work(
         state,
         loops,
         vitals,
+        drain_delay,
         shutdown_timeout,
     }: Assembled,
     serving: Serving<axum::Router>,
@@ -246,6 +247,8 @@ async fn work(
     }
     tracing::info!("stopping");
     health.stopping();
+    // Whoever sends requests here has to see that it is not ready before the port is closed.
+    tokio::time::sleep(drain_delay).await;
     // What was accepted is stored before the loops stop: the stores end with the last request.
     let ended = tokio::time::timeout(shutdown_timeout, async {
         serving.end().await;

@@ -54,7 +54,7 @@ use crate::lifecycle::Progress;
 use crate::lifecycle::control::Controls;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::task_initializer::TaskInitializer;
-use crate::loops::pulse::Answering;
+use crate::loops::pulse::{Answering, Depths};
 
 /// A pass may be this many intervals away, and no less than `LEAST_PATIENCE`, before it is late.
 const INTERVALS: u32 = 20;
@@ -81,6 +81,8 @@ pub struct Parts {
     pub vitals: Vitals,
     /// Whether the database does.
     pub answering: Arc<Answering>,
+    /// How much waits in the queues, for whoever asks how the server is.
+    pub depths: Arc<Depths>,
 }
 
 /// The API before it is served.

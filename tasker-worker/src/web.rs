@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 
 use self::failure::Failure;
 pub use self::starting::{Starting, router as starting};
-pub use self::state::{Progress, State};
+pub use self::state::{Asked, Progress, State};
 
 /// Every route of a worker.
 pub fn router(state: Arc<State>) -> Router {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use tasker_tests::{Setup, Stack};
+use tasker_tests::{Setup, Stack, until};
 
 const LINE: &str = "
 name: line
@@ -44,6 +45,37 @@ async fn a_template_sent_later_runs_and_everything_ends_well_when_told_to() {
     assert_eq!(stack.steps(task).await["second"]["results"], 2);
     assert!(stack.worker().term().await.success());
     assert!(stack.server().term().await.success());
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_is_not_ready_first_and_serves_on_meanwhile() {
+    let mut stack = Setup {
+        templates: vec![LINE.to_owned()],
+        ..Setup::default()
+    }
+    .configure("server.drain_delay_ms", 8_000)
+    .start()
+    .await;
+    stack.server().signal(Signal::TERM);
+    let ready = stack.url("/health/ready");
+    until(PATIENCE, async || {
+        let answer = stack.client().get(&ready).send().await.unwrap();
+        match answer.status().as_u16() {
+            503 => Ok(()),
+            status => Err(format!("{status}")),
+        }
+    })
+    .await;
+    // Health of a server that is not ready, and the exit status that says so.
+    let health = stack.tasker(&["health", "--detailed"]).await;
+    let told = String::from_utf8_lossy(&health.stdout).into_owned();
+    assert_eq!(health.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("GracefulShutdown") && told.contains("submissions"),
+        "{told}"
+    );
+    stack.submit(request()).await;
+    assert!(stack.server().ended().await.success());
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::parse;
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["which", "reason", "namespace", "name", "before", "all"]))]
 pub(super) struct Requeue {
     /// Entries, or tasks
-    #[arg(value_name = "ENTRY|TASK", conflicts_with_all = ["reason", "namespace", "name", "before", "all", "limit"])]
+    #[arg(value_name = "ENTRY|TASK", conflicts_with_all = ["reason", "namespace", "name", "before", "all", "limit", "after"])]
     which: Vec<Uuid>,
     /// Those with this reason, such as exhausted
     #[arg(long)]
@@ -39,6 +39,9 @@ pub(super) struct Requeue {
     /// How many at most, the oldest first
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1000))]
     limit: i64,
+    /// Only those behind this entry, as the answer before said
+    #[arg(long, value_name = "ENTRY")]
+    after: Option<Uuid>,
     /// Why; kept with the entry
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -90,6 +93,7 @@ impl Requeue {
             before: self.before,
             all: self.all.then_some(true),
             limit: Some(self.limit),
+            after: self.after,
             requeued_by: Some(somebody()),
             note: self.note,
         };
@@ -122,8 +126,13 @@ fn told(done: &DlqRequeuedMany) -> String {
         1 => "1 task goes on".to_owned(),
         count => format!("{count} tasks go on"),
     };
-    if done.more {
-        text.push_str("; there may be more that fit, so ask again");
+    match done.after {
+        Some(after) if done.more => {
+            text.push_str(&format!(
+                "; there may be more that fit: ask again with --after {after}"
+            ));
+        }
+        _ => {}
     }
     text
 }
@@ -231,11 +240,12 @@ mod tests {
             requeued,
             refused: Vec::new(),
             more,
+            after: Some(Uuid::nil()),
         };
         assert_eq!(told(&done(1, false)), "1 task goes on");
         assert_eq!(
             told(&done(100, true)),
-            "100 tasks go on; there may be more that fit, so ask again"
+            "100 tasks go on; there may be more that fit: ask again with --after 00000000-0000-0000-0000-000000000000"
         );
     }
 }

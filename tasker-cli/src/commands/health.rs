@@ -1,17 +1,23 @@
-//! `tasker health`.
+//! `tasker health`, of servers and of workers.
+
+mod detailed;
 
 use clap::Args;
-use tasker_shared::wire::{DetailedHealthResponse, HealthCheck, HealthResponse};
+use reqwest::StatusCode;
+use serde_json::Value;
+use tasker_shared::wire::HealthResponse;
 
+use self::detailed::Detailed;
 use super::{print, print_body, print_line};
 use crate::cli::Remote;
+use crate::client::Client;
 use crate::failure::Failure;
+use crate::output::look;
 use crate::output::palette::Palette;
-use crate::output::{look, table::Rows};
 
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// Show every check
+    /// Show every check, circuit breaker and channel
     #[arg(long)]
     detailed: bool,
     #[command(flatten)]
@@ -23,34 +29,53 @@ impl Health {
         self.remote.json
     }
 
-    /// Fails where the server says that it cannot take work; a degraded one still can.
+    /// Fails where the process says that it cannot take work; a degraded one still can.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = self.remote.client()?;
         if self.detailed {
             let answer = client.get("/health/detailed", &[]).await?;
-            let health: DetailedHealthResponse = answer.read()?;
+            let health = Detailed::read(&answer)?;
             match self.remote.json {
                 true => print_body(&answer.body)?,
-                false => print(&told(&health))?,
+                false => print(&health.told())?,
             }
-            return verdict(&health.status);
+            return ready(&client).await;
         }
-        client.get("/health/ready", &[]).await?;
+        ready(&client).await?;
         let answer = client.get("/health", &[]).await?;
         let health: HealthResponse = answer.read()?;
         match self.remote.json {
             true => print_body(&answer.body)?,
             false => print_line(&sign_and(&health.status, client.url()))?,
         }
-        verdict(&health.status)
+        Ok(())
     }
 }
 
-fn verdict(status: &str) -> Result<(), Failure> {
-    match status {
-        "unhealthy" => Err(Failure::Verdict("the server is unhealthy".to_owned())),
-        _ => Ok(()),
+/// What says whether work can be taken, since the other answers are given in any case.
+async fn ready(client: &Client) -> Result<(), Failure> {
+    match client.get("/health/ready", &[]).await {
+        Ok(_) => Ok(()),
+        Err(Failure::Refused { status, body, .. }) if status == StatusCode::SERVICE_UNAVAILABLE => {
+            Err(Failure::Verdict(not_ready(client.url(), &body)))
+        }
+        Err(failure) => Err(failure),
     }
+}
+
+/// Which checks say why, as far as the answer has any.
+fn not_ready(url: &str, body: &str) -> String {
+    let answer: Value = serde_json::from_str(body).unwrap_or_default();
+    let checks = answer["checks"].as_object().into_iter().flatten();
+    let unwell = checks.filter(|(_, check)| check["status"] != "healthy");
+    let said = unwell.map(|(name, check)| match check["message"].as_str() {
+        Some(message) => format!("\n  {name}: {message}"),
+        None => format!("\n  {name}"),
+    });
+    format!(
+        "{url} is not ready to take work{}",
+        said.collect::<String>()
+    )
 }
 
 fn sign_and(status: &str, more: &str) -> String {
@@ -62,34 +87,22 @@ fn sign_and(status: &str, more: &str) -> String {
     )
 }
 
-fn told(health: &DetailedHealthResponse) -> String {
-    let info = &health.info;
-    let head = format!(
-        "Tasker {}, environment {}, {}",
-        info.version, info.environment, info.operational_state
-    );
-    let mut rows = Rows::under(&["CHECK", "STATUS", ">TOOK", "MESSAGE"]);
-    let checks = &health.checks;
-    for (name, check) in [
-        ("web_database", &checks.web_database),
-        ("orchestration_database", &checks.orchestration_database),
-        ("circuit_breaker", &checks.circuit_breaker),
-        ("orchestration_system", &checks.orchestration_system),
-        ("command_processor", &checks.command_processor),
-        ("pool_utilization", &checks.pool_utilization),
-        ("queue_depth", &checks.queue_depth),
-        ("channel_saturation", &checks.channel_saturation),
-    ] {
-        rows.add(row(name, check));
-    }
-    format!("{}\n\n{}", sign_and(&health.status, &head), rows.text())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn row(name: &str, check: &HealthCheck) -> Vec<String> {
-    vec![
-        name.to_owned(),
-        format!("{} {}", look::of_health(&check.status).sign, check.status),
-        format!("{} ms", check.duration_ms),
-        check.message.clone().unwrap_or_default(),
-    ]
+    #[test]
+    fn what_is_not_ready_is_told_with_the_checks_that_say_so() {
+        let body = r#"{"status":"not_ready","checks":{"web_database":{"status":"unhealthy","message":"away"},
+            "command_processor":{"status":"healthy"}}}"#;
+        let told = not_ready("http://x", body);
+        assert_eq!(
+            told,
+            "http://x is not ready to take work\n  web_database: away"
+        );
+        assert_eq!(
+            not_ready("http://x", ""),
+            "http://x is not ready to take work"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 
 pub(super) use cluster::cluster;
 pub(super) use database::{
-    away, bad_url, clock, migrations, no_database, reachable, role, settings, unreadable,
+    away, bad_url, clock, migrations, no_database, pooled, reachable, role, settings, unreadable,
 };
 pub(super) use history::history;
 
@@ -109,6 +109,17 @@ pub(super) fn authentication(config: &Config) -> Finding {
 pub(super) fn no_gate(error: &access::SetupError) -> Finding {
     let mend = "neither a server nor a worker would start: mend the key it names";
     Finding::fail("authentication", error.to_string(), mend)
+}
+
+pub(super) fn published_keys(url: &str, looked: Result<(), String>) -> Finding {
+    match looked {
+        Ok(()) => Finding::ok("token keys", format!("{url} has keys that are of use")),
+        Err(why) => Finding::fail(
+            "token keys",
+            format!("{url}: {why}"),
+            "until it has them every token is refused: see auth.jwks_url and auth.allowed_algorithms",
+        ),
+    }
 }
 
 pub(super) fn telemetry(config: &Config, reached: Option<Result<(), String>>) -> Finding {

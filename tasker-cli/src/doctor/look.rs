@@ -11,12 +11,11 @@ use tasker_shared::db::partitions::{self, Hold, Holder, Week};
 use tasker_shared::db::pool::{Pool, Target};
 use tokio::net::TcpStream;
 
+use super::PATIENCE;
 use super::findings::{self, Finding};
 use crate::cli::Remote;
 use crate::failure::Failure;
 
-/// What does not answer within this is not there.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Old weeks that are looked into.
 const MOST_WEEKS: usize = 8;
 
@@ -41,6 +40,19 @@ pub(super) async fn timed(pool: &Pool) -> db::Result<(Server, Skew)> {
         uncertainty: half,
     };
     Ok((server, skew))
+}
+
+/// Whether `database.url` answers too, where everything else was asked of `database.direct_url`.
+pub(super) async fn pooled(config: &Config) -> Option<Finding> {
+    let database = &config.database;
+    database.direct_url.as_ref()?;
+    let url = database.url.as_ref()?;
+    let patience = Duration::from_millis(database.connect_timeout_ms);
+    let target = match Target::parse(url.expose(), "tasker doctor", patience) {
+        Ok(target) => target.behind_pooler(database.pooler),
+        Err(error) => return Some(findings::bad_url(&error)),
+    };
+    Some(findings::pooled(db::upkeep::ping(&target.pool(1)).await))
 }
 
 /// How far back history goes, and what keeps it.

@@ -67,15 +67,6 @@ pub enum Error {
     Database(#[source] db::Error),
 }
 
-impl Action {
-    /// Puts every failed step back, for nobody in particular.
-    pub const RETRY: Action = Action::Retry {
-        by: None,
-        note: None,
-        entry: None,
-    };
-}
-
 impl From<db::Error> for Error {
     fn from(error: db::Error) -> Error {
         if error.is_unavailable() {

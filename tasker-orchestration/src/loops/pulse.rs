@@ -1,6 +1,7 @@
 //! The pulse: asks the database, through the breaker of the API, whether it answers, and looks at how much the server
 //! has to do. So an idle server notices that its database went and came back, and a request costs no look of its own.
 
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,10 @@ use tasker_shared::resilience::breaker::Breaker;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::pressure::Pressure;
+
+mod depths;
+
+pub use depths::Depths;
 
 /// How often the database is asked.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -31,6 +36,7 @@ pub struct Pulse {
     pub breaker: Breaker,
     pub pressure: Pressure,
     pub answering: std::sync::Arc<Answering>,
+    pub depths: std::sync::Arc<Depths>,
 }
 
 /// Since when the database has answered whenever it was asked.
@@ -59,6 +65,7 @@ impl Pulse {
             breaker,
             pressure,
             answering,
+            depths,
         } = self;
         let looking = async {
             loop {
@@ -69,7 +76,18 @@ impl Pulse {
         let asking = async {
             loop {
                 let pause = ask(&mut connection, &breaker, &answering).await;
-                tokio::time::sleep(pause).await;
+                let mut again = pin!(tokio::time::sleep(pause));
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = again.as_mut() => break,
+                        () = depths.wanted() => {}
+                    }
+                    match breaker.is_closed() {
+                        true => depths.count(&mut connection).await,
+                        false => depths.cannot(),
+                    }
+                }
             }
         };
         // Not given up where it takes long: what waits for a lock would go on waiting in the database.

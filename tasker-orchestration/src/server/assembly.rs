@@ -31,7 +31,7 @@ use crate::lifecycle::result_processor::ResultProcessor;
 use crate::lifecycle::task_initializer::{self, Admission, Choice, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
-use crate::loops::pulse::{Answering, Pulse};
+use crate::loops::pulse::{Answering, Depths, Pulse};
 use crate::loops::rescue::Rescue;
 use crate::loops::retention::Retention;
 use crate::loops::shards::Owner;
@@ -66,6 +66,7 @@ pub(super) struct Assembled {
     pub(super) loops: Loops,
     /// Of these loops.
     pub(super) vitals: Vitals,
+    pub(super) drain_delay: Duration,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -102,6 +103,7 @@ impl Assembled {
         let (server, address) = (identity.server, identity.address);
         let (clock, wakes) = (identity.clock.clone(), Wakes::default());
         let (vitals, answering) = (Vitals::default(), Arc::new(Answering::default()));
+        let depths: Arc<Depths> = Arc::default();
         let (pool, duties) = (targets.pool.clone(), targets.target.duties());
         let pressure = Pressure::new(
             config.backpressure.clone(),
@@ -194,6 +196,7 @@ impl Assembled {
                 breaker: breakers.web.clone(),
                 pressure,
                 answering: Arc::clone(&answering),
+                depths: Arc::clone(&depths),
             },
             upkeep: Upkeep {
                 pool: pool.clone(),
@@ -240,9 +243,11 @@ impl Assembled {
                 breakers,
                 vitals: vitals.clone(),
                 answering,
+                depths,
             }),
             loops,
             vitals,
+            drain_delay: Duration::from_millis(config.server.drain_delay_ms),
             shutdown_timeout: Duration::from_millis(config.server.shutdown_timeout_ms),
         }
     }

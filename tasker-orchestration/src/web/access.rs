@@ -246,6 +246,16 @@ impl<S: Sync> FromRequestParts<S> for By {
 }
 
 impl By {
+    /// Who acts: whom the request names, and always whose credentials they are. Who names nobody is known by these.
+    pub(super) fn signed(&self, named: Option<&str>) -> Option<String> {
+        match (named, self.0.subject()) {
+            (Some(named), Some(subject)) if named != subject => {
+                Some(format!("{named} (by the credentials of {subject})"))
+            }
+            (named, subject) => named.or(subject).map(str::to_owned),
+        }
+    }
+
     /// Refuses what is of a namespace that the caller does not reach.
     pub(super) fn reaches(&self, namespace: &str) -> Result<(), ApiError> {
         match self.0.allows(namespace) {

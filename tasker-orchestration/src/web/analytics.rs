@@ -54,7 +54,7 @@ pub(super) struct BottleneckQuery {
     hours: Option<u32>,
 }
 
-/// How tasks and steps have gone in the last hours.
+/// How tasks and steps have gone in the last hours, in the namespaces that the caller reaches.
 #[utoipa::path(
     get, operation_id = "performance", path = "/v1/analytics/performance", tag = "analytics",
     params(PerformanceQuery),
@@ -65,17 +65,16 @@ pub(super) struct BottleneckQuery {
 )]
 pub(super) async fn performance(
     State(app): State<App>,
-    by: By,
+    By(caller): By,
     Query(query): Query<PerformanceQuery>,
 ) -> Result<Json<PerformanceMetrics>, ApiError> {
-    by.reaches(EVERY)?;
     let hours = hours(query.hours)?;
     stats::flush(&app.pool).await?;
-    let found = analytics::performance(&app.pool, hours).await?;
+    let found = analytics::performance(&app.pool, hours, caller.namespaces()).await?;
     Ok(Json(metrics(&found, app.clock.now(), hours)))
 }
 
-/// What takes longest, how much there is, and what could be done about it.
+/// What takes longest, how much there is, and what could be done about it, in the namespaces that the caller reaches.
 #[utoipa::path(
     get, operation_id = "bottlenecks", path = "/v1/analytics/bottlenecks", tag = "analytics",
     params(BottleneckQuery),
@@ -86,16 +85,15 @@ pub(super) async fn performance(
 )]
 pub(super) async fn bottlenecks(
     State(app): State<App>,
-    by: By,
+    By(caller): By,
     Query(query): Query<BottleneckQuery>,
 ) -> Result<Json<BottleneckAnalysis>, ApiError> {
-    by.reaches(EVERY)?;
     let hours = hours(query.hours.or(Some(BOTTLENECK_HOURS)))?;
     let limit = i64::from(within("limit", query.limit.unwrap_or(10), 1, MOST)?);
     let least = query.min_executions.unwrap_or(5);
     let least = i64::from(within("min_executions", least, 0, i32::MAX)?);
     stats::flush(&app.pool).await?;
-    let found = analytics::bottlenecks(&app.pool, hours, least, limit).await?;
+    let found = analytics::bottlenecks(&app.pool, hours, least, limit, caller.namespaces()).await?;
     let (steps, tasks) = app.named(&found.steps, &found.tasks).await?;
     let busy = app
         .pool
@@ -113,9 +111,6 @@ pub(super) async fn bottlenecks(
         resource_utilization,
     }))
 }
-
-/// The numbers are those of all namespaces.
-const EVERY: &str = "*";
 
 fn hours(asked: Option<u32>) -> Result<i32, ApiError> {
     let hours = within("hours", asked.unwrap_or(24), 1, MOST_HOURS)?;

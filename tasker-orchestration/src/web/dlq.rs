@@ -135,12 +135,13 @@ pub(super) async fn of_task(
 )]
 pub(super) async fn add(
     State(app): State<App>,
+    caller: By,
     TaskPath(task_uuid): TaskPath,
     OptionalBody(request): OptionalBody<DlqAddRequest>,
 ) -> Result<(StatusCode, Json<DlqEntry>), ApiError> {
     let note = text("/note", &request.note)?;
-    let by = text("/added_by", &request.added_by)?;
-    let Some(entry) = dead_letters::add(&app.pool, task_uuid, note, by).await? else {
+    let by = caller.signed(text("/added_by", &request.added_by)?);
+    let Some(entry) = dead_letters::add(&app.pool, task_uuid, note, by.as_deref()).await? else {
         return Err(app.not_added(task_uuid).await?);
     };
     metrics::dead_letter(Name::of(&entry.namespace), entry.reason);
@@ -163,21 +164,23 @@ pub(super) async fn add(
 )]
 pub(super) async fn update(
     State(app): State<App>,
-    By(caller): By,
+    by: By,
     EntryPath(entry): EntryPath,
     Body(update): Body<DlqInvestigationUpdate>,
 ) -> Result<Json<DlqUpdated>, ApiError> {
+    let named = text("/resolved_by", &update.resolved_by)?;
+    let resolves = named.is_some() || update.resolution_status.is_some();
     let change = Change {
         resolution: update.resolution_status.map(Into::into),
         notes: text("/resolution_notes", &update.resolution_notes)?.map(str::to_owned),
-        by: text("/resolved_by", &update.resolved_by)?.map(str::to_owned),
+        by: resolves.then(|| by.signed(named)).flatten(),
         metadata: update
             .metadata
             .as_ref()
             .map(|metadata| app.document(metadata.get(), "/metadata"))
             .transpose()?,
     };
-    let before = app.entry(&caller, entry).await?;
+    let before = app.entry(&by.0, entry).await?;
     let updated = match dead_letters::update(&app.pool, entry, &change).await {
         Err(error) if error.sqlstate().as_deref() == Some(UNIQUE_VIOLATION) => {
             let message = format!(

@@ -40,7 +40,7 @@ impl Served {
         }
         let handlers = Arc::new(Handlers {
             kinds: workers::list_served(pool).await?,
-            circuits: circuits::list(pool, MOST_CIRCUITS).await?,
+            circuits: circuits::list(pool, MOST_CIRCUITS, None).await?,
         });
         *last = Some((Instant::now(), handlers.clone()));
         Ok(handlers)

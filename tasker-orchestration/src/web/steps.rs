@@ -16,6 +16,7 @@ use tasker_shared::state::step::StepState;
 use tasker_shared::wire::{BlockedKind, ErrorResponse, StepManualAction, StepResponse};
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::{Body, StepPath, TaskPath};
 use super::view::Results;
@@ -139,10 +140,11 @@ pub(super) async fn get(
 )]
 pub(super) async fn act(
     State(app): State<App>,
+    by: By,
     path: StepPath,
     Body(action): Body<StepManualAction>,
 ) -> Result<Json<StepResponse>, ApiError> {
-    let action = asked(action, path.number)?;
+    let action = asked(&by, action, path.number)?;
     app.step_of(path, Results::Without).await?;
     app.controls.apply(path.task_uuid, action).await?;
     app.step_response(path).await.map(Json)
@@ -208,12 +210,16 @@ impl App {
 }
 
 /// The control that an action asks for.
-fn asked(action: StepManualAction, step_no: i32) -> Result<Action, ApiError> {
+fn asked(by: &By, action: StepManualAction, step_no: i32) -> Result<Action, ApiError> {
+    let who = |pointer, name| {
+        let name = said(pointer, name, LONGEST_NAME)?;
+        Ok::<_, ApiError>(by.signed(Some(&name)).unwrap_or(name))
+    };
     Ok(match action {
         StepManualAction::ResetForRetry { reason, reset_by } => Action::ResetStep {
             step_no,
             reason: said("/reason", reason, LONGEST_REASON)?,
-            by: said("/reset_by", reset_by, LONGEST_NAME)?,
+            by: who("/reset_by", reset_by)?,
         },
         StepManualAction::ResolveManually {
             reason,
@@ -221,7 +227,7 @@ fn asked(action: StepManualAction, step_no: i32) -> Result<Action, ApiError> {
         } => Action::ResolveStep {
             step_no,
             reason: said("/reason", reason, LONGEST_REASON)?,
-            by: said("/resolved_by", resolved_by, LONGEST_NAME)?,
+            by: who("/resolved_by", resolved_by)?,
         },
         StepManualAction::CompleteManually {
             completion_data,
@@ -234,7 +240,7 @@ fn asked(action: StepManualAction, step_no: i32) -> Result<Action, ApiError> {
                 .metadata
                 .map(|metadata| metadata.get().to_owned()),
             reason: said("/reason", reason, LONGEST_REASON)?,
-            by: said("/completed_by", completed_by, LONGEST_NAME)?,
+            by: who("/completed_by", completed_by)?,
         },
     })
 }

@@ -6,6 +6,7 @@ use tasker_shared::state::task::TaskState;
 use tasker_shared::wire::{ErrorResponse, TaskResponse};
 
 use super::App;
+use super::access::By;
 use super::error::ApiError;
 use super::extract::TaskPath;
 use super::view::{Results, TaskView};
@@ -71,9 +72,15 @@ fn ended(view: &TaskView) -> Result<Json<TaskResponse>, ApiError> {
 )]
 pub(super) async fn retry(
     State(app): State<App>,
+    by: By,
     TaskPath(task_uuid): TaskPath,
 ) -> Result<Json<TaskResponse>, ApiError> {
-    app.controls.apply(task_uuid, Action::RETRY).await?;
+    let action = Action::Retry {
+        by: by.signed(None),
+        note: None,
+        entry: None,
+    };
+    app.controls.apply(task_uuid, action).await?;
     Ok(Json(
         app.task_view(task_uuid, Results::Without).await?.response(),
     ))

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod breaker;
+mod crowded;
 mod telemetry;
 
 use std::sync::Arc;
@@ -91,6 +92,7 @@ pub(super) fn api(settings: &[(&str, &str)]) -> Router {
         breakers,
         vitals: Vitals::default(),
         answering: Arc::default(),
+        depths: Arc::default(),
     };
     router(State::new(parts), CancellationToken::new())
 }

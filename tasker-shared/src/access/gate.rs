@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use jsonwebtoken::Algorithm;
 
 use super::credentials::{self, Credentials};
 use super::jwks::Jwks;
@@ -16,6 +17,9 @@ use crate::config::Auth;
 use crate::db::pool::Pool;
 use crate::wire::AuthConfig;
 
+/// What to do about keys that no algorithm fits.
+const KINDS: &str =
+    "allow RS256 to RS512 or PS256 to PS512 for RSA keys, ES256 or ES384 for EC, EdDSA for Ed25519";
 const TOKEN: &str = "token";
 const KEY: &str = "key";
 
@@ -38,7 +42,7 @@ struct Inner {
 enum Tokens {
     None,
     Fixed(Vec<Key>),
-    Published(Box<Jwks>),
+    Published(Jwks),
 }
 
 /// Authentication cannot be set up as it is configured.
@@ -53,6 +57,11 @@ pub enum SetupError {
         "{key} holds no public key that tokens can be verified with: give an RSA, EC (P-256, P-384) or Ed25519 key as PEM"
     )]
     NoKey { key: &'static str },
+    #[error(
+        "{key} is of a kind that none of auth.allowed_algorithms is for, so every token would be refused: {kinds}",
+        kinds = KINDS
+    )]
+    NoAlgorithm { key: &'static str },
     #[error("auth.api_key_header is no name of a header")]
     Header,
     #[error("auth.jwks_url: HTTP cannot be set up: {0}")]
@@ -64,14 +73,15 @@ impl Gate {
     /// the public key.
     pub fn new(config: &Auth, pool: Pool, clock: Clock) -> Result<Gate, SetupError> {
         signature::install();
-        let tokens = match config.enabled {
-            true => Tokens::of(config)?,
-            false => Tokens::None,
-        };
         let algorithms = ALGORITHMS
             .iter()
             .filter(|(name, _)| config.allowed_algorithms.iter().any(|a| a == name))
             .map(|(_, algorithm)| *algorithm);
+        let algorithms: Vec<Algorithm> = algorithms.collect();
+        let tokens = match config.enabled {
+            true => Tokens::of(config, &algorithms)?,
+            false => Tokens::None,
+        };
         Ok(Gate(Arc::new(Inner {
             api_key_header: config
                 .api_key_header
@@ -82,9 +92,10 @@ impl Gate {
             rules: Rules {
                 issuer: config.jwt_issuer.clone(),
                 audience: config.jwt_audience.clone(),
-                algorithms: algorithms.collect(),
+                algorithms,
                 leeway_seconds: f64::from(config.jwt_leeway_seconds),
                 strict: config.strict_validation,
+                require_namespaces: config.require_namespaces,
             },
             config: config.clone(),
             clock,
@@ -115,13 +126,26 @@ impl Gate {
     }
 
     async fn recognise(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let recognised = self.judge(headers).await;
+        if let Err(refusal) = &recognised {
+            tracing::info!(
+                reason = refusal.reason(),
+                severity = refusal.severity(),
+                %refusal,
+                "a caller was not recognised"
+            );
+        }
+        recognised
+    }
+
+    async fn judge(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let not_in_use = |what, why: &str| {
             Err(Refusal::Invalid {
                 what,
                 why: why.to_owned(),
             })
         };
-        let recognised = match credentials::read(headers, &self.0.api_key_header)? {
+        match credentials::read(headers, &self.0.api_key_header)? {
             Credentials::None => Err(Refusal::Missing {
                 api_key_header: self.0.config.api_key_header.clone(),
             }),
@@ -137,22 +161,29 @@ impl Gate {
                     self.verify(token, &jwks.keys(id.as_deref()).await?)
                 }
             },
-        };
-        if let Err(refusal) = &recognised {
-            tracing::info!(
-                reason = refusal.reason(),
-                severity = refusal.severity(),
-                %refusal,
-                "a caller was not recognised"
-            );
         }
-        recognised
     }
 
     #[allow(clippy::cast_precision_loss)] // Seconds of our age have 31 bits.
     fn verify(&self, token: &str, keys: &[Key]) -> Result<Caller, Refusal> {
         let now = self.0.clock.now().timestamp_millis() as f64 / 1_000.0;
         token::verify(token, keys, &self.0.rules, now)
+    }
+
+    /// Fetches the published keys of tokens, to see whether they are there and of use; `None` where none are published.
+    pub async fn look_at_keys(&self) -> Option<Result<(), String>> {
+        let Tokens::Published(jwks) = &self.0.tokens else {
+            return None;
+        };
+        let looked = jwks.look().await;
+        Some(
+            looked.and_then(|keys| match token::fit(&keys, &self.0.rules.algorithms) {
+                true => Ok(()),
+                false => Err(format!(
+                    "none of the keys is of a kind that auth.allowed_algorithms is for: {KINDS}"
+                )),
+            }),
+        )
     }
 
     /// Whether anybody is asked who they are.
@@ -193,13 +224,10 @@ impl Gate {
 }
 
 impl Tokens {
-    fn of(config: &Auth) -> Result<Tokens, SetupError> {
+    fn of(config: &Auth, algorithms: &[Algorithm]) -> Result<Tokens, SetupError> {
         if let Some(url) = &config.jwks_url {
             let refresh = Duration::from_secs(config.jwks_refresh_seconds);
-            return Ok(Tokens::Published(Box::new(Jwks::new(
-                url.clone(),
-                refresh,
-            )?)));
+            return Ok(Tokens::Published(Jwks::new(url.clone(), refresh)?));
         }
         let (pem, key) = if let Some(pem) = &config.jwt_public_key {
             (pem.as_str().to_owned(), "auth.jwt_public_key")
@@ -213,6 +241,9 @@ impl Tokens {
             return Ok(Tokens::None);
         };
         let found = token::key_of_pem(&pem).ok_or(SetupError::NoKey { key })?;
+        if !token::fit(std::slice::from_ref(&found), algorithms) {
+            return Err(SetupError::NoAlgorithm { key });
+        }
         Ok(Tokens::Fixed(vec![found]))
     }
 }

@@ -1,5 +1,5 @@
 //! Published sets of keys (JWKS): fetched when first needed, again when they are old or lack a key, and kept for a while
-//! when they cannot be fetched.
+//! when they cannot be fetched. Old ones serve while they are fetched again, so only who has no key at all waits.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,15 +20,21 @@ const GRACE: Duration = Duration::from_secs(60 * 60);
 
 const AWAY: Refusal = Refusal::NoPublishedKeys;
 
-/// The keys at a URL.
-#[derive(Debug)]
+/// The keys at a URL. Clones share them.
+#[derive(Debug, Clone)]
 pub(super) struct Jwks {
+    publisher: Arc<Publisher>,
+    /// Whoever fetches; holds when that was tried last.
+    fetching: Arc<Mutex<Option<Instant>>>,
+}
+
+#[derive(Debug)]
+struct Publisher {
     client: reqwest::Client,
     url: HttpUrl,
     refresh: Duration,
+    look_again_after: Duration,
     held: RwLock<Option<Held>>,
-    /// Whoever fetches; holds when that was tried last.
-    fetching: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,33 +56,115 @@ enum FetchError {
     Empty,
 }
 
+impl Held {
+    /// Whether they have the key called `id`.
+    fn have(&self, id: Option<&str>) -> bool {
+        let has = |id: &str| self.keys.iter().any(|key| key.id.as_deref() == Some(id));
+        id.is_none_or(has)
+    }
+}
+
 impl Jwks {
     pub(super) fn new(url: HttpUrl, refresh: Duration) -> reqwest::Result<Jwks> {
+        Jwks::looking_again(url, refresh, LOOK_AGAIN_AFTER)
+    }
+
+    /// One that tries again so soon.
+    pub(super) fn looking_again(
+        url: HttpUrl,
+        refresh: Duration,
+        look_again_after: Duration,
+    ) -> reqwest::Result<Jwks> {
         Ok(Jwks {
-            client: client(&url)?,
-            url,
-            refresh,
-            held: RwLock::default(),
-            fetching: Mutex::default(),
+            publisher: Arc::new(Publisher {
+                client: client(&url)?,
+                url,
+                refresh,
+                look_again_after,
+                held: RwLock::default(),
+            }),
+            fetching: Arc::default(),
         })
     }
 
     /// The keys, among which is the one called `id` where it can be had.
     pub(super) async fn keys(&self, id: Option<&str>) -> Result<Arc<Vec<Key>>, Refusal> {
-        if let Some(held) = self.held().filter(|held| self.serves(held, id)) {
-            return Ok(held.keys);
+        let publisher = &self.publisher;
+        if let Some(held) = publisher.held().filter(|held| held.have(id)) {
+            if publisher.is_fresh(&held) {
+                return Ok(held.keys);
+            }
+            if publisher.is_good(&held) {
+                self.fetch_beside();
+                return Ok(held.keys);
+            }
         }
         let mut tried_at = self.fetching.lock().await;
         // Somebody may have fetched while this waited; and what was just tried is not tried again.
-        let held = self.held();
-        let was_just_tried = tried_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER);
+        let held = publisher.held();
         match held {
-            Some(held) if self.serves(&held, id) => return Ok(held.keys),
-            Some(held) if was_just_tried => return self.still_good(held),
-            None if was_just_tried => return Err(AWAY),
+            Some(held) if held.have(id) && publisher.is_fresh(&held) => return Ok(held.keys),
+            Some(held) if publisher.was_just_tried(*tried_at) => return publisher.still_good(held),
+            None if publisher.was_just_tried(*tried_at) => return Err(AWAY),
             _ => {}
         }
         *tried_at = Some(Instant::now());
+        match publisher.renew().await {
+            Some(held) => Ok(held.keys),
+            None => held.map_or(Err(AWAY), |held| publisher.still_good(held)),
+        }
+    }
+
+    /// Fetches the keys without anybody waiting, unless that is being done or has just been tried.
+    fn fetch_beside(&self) {
+        let Ok(mut tried_at) = Arc::clone(&self.fetching).try_lock_owned() else {
+            return;
+        };
+        if self.publisher.was_just_tried(*tried_at) {
+            return;
+        }
+        *tried_at = Some(Instant::now());
+        let publisher = Arc::clone(&self.publisher);
+        tokio::spawn(async move {
+            publisher.renew().await;
+            drop(tried_at);
+        });
+    }
+
+    /// Fetches the keys to see whether they can be had.
+    pub(super) async fn look(&self) -> Result<Vec<Key>, String> {
+        let fetched = self.publisher.fetch().await;
+        fetched.map_err(|error| error.to_string())
+    }
+}
+
+impl Publisher {
+    fn held(&self) -> Option<Held> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+
+    fn is_fresh(&self, held: &Held) -> bool {
+        held.fetched_at.elapsed() <= self.refresh
+    }
+
+    fn is_good(&self, held: &Held) -> bool {
+        held.fetched_at.elapsed() <= self.refresh + GRACE
+    }
+
+    fn was_just_tried(&self, at: Option<Instant>) -> bool {
+        at.is_some_and(|at| at.elapsed() < self.look_again_after)
+    }
+
+    fn still_good(&self, held: Held) -> Result<Arc<Vec<Key>>, Refusal> {
+        match self.is_good(&held) {
+            true => Ok(held.keys),
+            false => Err(AWAY),
+        }
+    }
+
+    /// Fetches the keys and holds them; `None` where they cannot be had.
+    async fn renew(&self) -> Option<Held> {
         match self.fetch().await {
             Ok(keys) => {
                 let held = Held {
@@ -84,29 +172,12 @@ impl Jwks {
                     keys: Arc::new(keys),
                 };
                 *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
-                Ok(held.keys)
+                Some(held)
             }
             Err(error) => {
                 tracing::warn!(%error, url = self.url.as_str(), "the keys of tokens cannot be fetched");
-                held.map_or(Err(AWAY), |held| self.still_good(held))
+                None
             }
-        }
-    }
-
-    fn held(&self) -> Option<Held> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.clone()
-    }
-
-    fn serves(&self, held: &Held, id: Option<&str>) -> bool {
-        let has = |id: &str| held.keys.iter().any(|key| key.id.as_deref() == Some(id));
-        held.fetched_at.elapsed() <= self.refresh && id.is_none_or(has)
-    }
-
-    fn still_good(&self, held: Held) -> Result<Arc<Vec<Key>>, Refusal> {
-        match held.fetched_at.elapsed() <= self.refresh + GRACE {
-            true => Ok(held.keys),
-            false => Err(AWAY),
         }
     }
 

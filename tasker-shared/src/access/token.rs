@@ -33,6 +33,8 @@ pub(super) struct Rules {
     pub(super) leeway_seconds: f64,
     /// Whether a permission that is not known makes the token worthless.
     pub(super) strict: bool,
+    /// Whether one that names no namespaces is worthless.
+    pub(super) require_namespaces: bool,
 }
 
 /// A key with the id it is published under.
@@ -145,6 +147,11 @@ fn judge(claims: Claims, rules: &Rules, now: f64) -> Result<Caller, Refusal> {
             why: format!("there is no permission {:?}", unknown.text),
         });
     }
+    if rules.require_namespaces && claims.worker_namespaces.is_empty() {
+        return Err(invalid(
+            "it names no worker_namespaces, which auth.require_namespaces asks for",
+        ));
+    }
     Ok(Caller::known(
         claims.sub,
         permissions,
@@ -166,6 +173,12 @@ pub(super) fn key_of_pem(pem: &str) -> Option<Key> {
         .or_else(|_| DecodingKey::from_ec_pem(pem))
         .or_else(|_| DecodingKey::from_ed_pem(pem));
     key.ok().map(|key| Key { id: None, key })
+}
+
+/// Whether one of `keys` may verify what is signed by one of `algorithms`.
+pub(super) fn fit(keys: &[Key], algorithms: &[Algorithm]) -> bool {
+    let fits = |key: &Key| algorithms.iter().any(|a| a.family() == key.key.family());
+    keys.iter().any(fits)
 }
 
 /// The keys of a published set that may verify signatures. Shared secrets have no place in a public set.

@@ -187,6 +187,9 @@ section! {
         advance_batch: u32 = 1_000, 1..=2_000;
         /// The longest a pass waits where no notification comes.
         poll_interval_ms: u64 = 250, 10..=60_000;
+        /// How long a server that is to stop says that it is not ready, and serves on, before it closes its port: longer than
+        /// whoever sends requests there takes to notice.
+        drain_delay_ms: u64 = 1_000, 0..=HOUR_MS;
         /// How long running requests and passes get to end when the server stops.
         shutdown_timeout_ms: u64 = 10_000, 0..=HOUR_MS;
         /// How long a request that cancels, retries or changes a step waits until that is done.
@@ -294,6 +297,9 @@ section! {
         allowed_algorithms: Vec<String> = vec!["RS256".to_owned()], Algorithms;
         /// Refuse tokens that name a permission which is not known; otherwise it permits nothing.
         strict_validation: bool = false, ();
+        /// Refuse tokens that name no `worker_namespaces`; otherwise they reach every namespace, as those of the published
+        /// tool do, which never name any.
+        require_namespaces: bool = false, ();
     }
 }
 

@@ -15,6 +15,8 @@ use crate::state::task::TaskState;
 
 /// Rows of a table that are counted one by one; what is more is estimated.
 pub const COUNTED: i64 = 10_000;
+/// Of a few namespaces, the newest tasks of each template are counted, so many of them.
+pub const NEWEST: i64 = 1_000;
 
 /// How it has gone since a time.
 #[derive(Debug, Clone, Default, PartialEq, sqlx::FromRow)]
@@ -86,22 +88,33 @@ statements! {
                 LATERAL (SELECT coalesce(sum(completed), 0)::int8 AS completed, coalesce(sum(failed), 0)::int8 AS failed,
                                 coalesce(sum(cancelled), 0)::int8 AS cancelled, coalesce(sum(resolved), 0)::int8 AS resolved,
                                 coalesce(sum(total_ms), 0)::float8 AS task_ms, min(period) AS first
-                           FROM tasker.task_stats WHERE period >= since.since) t,
+                           FROM tasker.task_stats
+                          WHERE period >= since.since AND ($2::text[] IS NULL OR template_id IN (SELECT template_id FROM tasker.templates WHERE namespace = ANY ($2)))) t,
                 LATERAL (SELECT coalesce(sum(executions), 0)::int8 AS executions, coalesce(sum(errors), 0)::int8 AS errors,
                                 coalesce(sum(total_ms), 0)::float8 AS step_ms, min(period) AS first
-                           FROM tasker.step_stats WHERE period >= since.since) s,
-                (SELECT coalesce(sum(change), 0)::int8 AS active, coalesce(sum(change) FILTER (WHERE state = 7), 0)::int8 AS blocked
-                   FROM tasker.task_counts) a";
+                           FROM tasker.step_stats
+                          WHERE period >= since.since AND ($2::text[] IS NULL OR template_id IN (SELECT template_id FROM tasker.templates WHERE namespace = ANY ($2)))) s,
+                (SELECT coalesce(sum(c.change), 0)::int8 AS active, coalesce(sum(c.change) FILTER (WHERE c.state = 7), 0)::int8 AS blocked
+                   FROM (SELECT state, change FROM tasker.task_counts WHERE $2::text[] IS NULL
+                         UNION ALL
+                         SELECT n.state, 1
+                           FROM tasker.templates p,
+                                LATERAL (SELECT state FROM tasker.tasks t WHERE t.template_id = p.template_id ORDER BY t.task_uuid DESC LIMIT $3) n
+                          WHERE p.namespace = ANY ($2) AND n.state < 8) c) a";
     SLOW_STEPS, "list_slow_steps" =
         "SELECT template_id, step_no, sum(executions)::int8 AS executions, sum(errors)::int8 AS errors,
                 (sum(total_ms) / sum(executions))::float8 AS mean_ms, max(max_ms)::float8 AS max_ms, max(last_at) AS last_at
-           FROM tasker.step_stats WHERE period >= now() - $1 * interval '1 hour' AND executions > 0
+           FROM tasker.step_stats
+          WHERE period >= now() - $1 * interval '1 hour' AND executions > 0
+            AND ($4::text[] IS NULL OR template_id IN (SELECT template_id FROM tasker.templates WHERE namespace = ANY ($4)))
           GROUP BY template_id, step_no HAVING sum(executions) >= $2
           ORDER BY mean_ms DESC, template_id, step_no LIMIT $3";
     SLOW_TASKS, "list_slow_tasks" =
         "SELECT template_id, 0 AS step_no, sum(completed + failed)::int8 AS executions, sum(failed)::int8 AS errors,
                 (sum(total_ms) / sum(completed + failed))::float8 AS mean_ms, max(max_ms)::float8 AS max_ms, max(last_at) AS last_at
-           FROM tasker.task_stats WHERE period >= now() - $1 * interval '1 hour' AND completed + failed > 0
+           FROM tasker.task_stats
+          WHERE period >= now() - $1 * interval '1 hour' AND completed + failed > 0
+            AND ($4::text[] IS NULL OR template_id IN (SELECT template_id FROM tasker.templates WHERE namespace = ANY ($4)))
           GROUP BY template_id HAVING sum(completed + failed) >= $2
           ORDER BY mean_ms DESC, template_id LIMIT $3";
     LIVE, "count_what_waits" =
@@ -116,6 +129,28 @@ statements! {
          UNION ALL
          SELECT 3, d.retries, count(*), (sum(count(*)) OVER ())::int8, (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'tasker.delayed'::regclass)
            FROM (SELECT (step_no > 0)::int4 AS retries FROM tasker.delayed LIMIT $1) d GROUP BY d.retries";
+    OF_FEW, "count_newest_of_namespaces" =
+        // the namespaces' templates, with the newest tasks of each
+        "WITH reached AS (SELECT template_id, step_count FROM tasker.templates WHERE namespace = ANY ($1)),
+              newest AS (SELECT n.task_uuid, n.state, p.step_count
+                           FROM reached p,
+                                LATERAL (SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE t.template_id = p.template_id ORDER BY t.task_uuid DESC LIMIT $2) n)
+         SELECT 0 AS what, state::int4 AS part, count(*) AS counted, 0::int8 AS looked, 0::int8 AS rows FROM newest GROUP BY state
+         UNION ALL
+         SELECT 4, s.state::int4, count(*), 0, 0
+           FROM newest n JOIN tasker.steps s ON s.task_uuid = n.task_uuid AND s.step_no <= n.step_count GROUP BY s.state
+         UNION ALL
+         SELECT 1, r.claimed, count(*), 0, 0
+           FROM (SELECT lane, (worker IS NOT NULL)::int4 AS claimed FROM tasker.ready LIMIT $3) r JOIN tasker.lanes l USING (lane)
+          WHERE l.namespace = ANY ($1) GROUP BY r.claimed
+         UNION ALL
+         SELECT 2, m.ends, count(*), 0, 0
+           FROM (SELECT template_id, CASE WHEN kind IN (0, 8) THEN 0 WHEN kind BETWEEN 1 AND 10 THEN 1 ELSE 2 END AS ends FROM tasker.results LIMIT $3) m
+           JOIN reached USING (template_id) GROUP BY m.ends
+         UNION ALL
+         SELECT 3, d.retries, count(*), 0, 0
+           FROM (SELECT template_id, (step_no > 0)::int4 AS retries FROM tasker.delayed LIMIT $3) d
+           JOIN reached USING (template_id) GROUP BY d.retries";
     STORED, "count_newest_by_state" =
         "SELECT 0 AS what, t.state::int4 AS part, count(*) AS counted, count(*) AS looked, 0::int8 AS rows
            FROM (SELECT state FROM tasker.tasks ORDER BY task_uuid DESC LIMIT $1) t GROUP BY t.state
@@ -145,11 +180,19 @@ fn fresh<T: for<'r> FromRow<'r, PgRow>>(
     sqlx::query_as(statement.sql).persistent(false)
 }
 
-/// How it has gone in the last `hours`.
-pub async fn performance(pool: &Pool, hours: i32) -> Result<Performance> {
+/// How it has gone in the last `hours`, in these namespaces; `None` for all. Of a few, tasks that have not ended are
+/// counted among the [`NEWEST`] of each template.
+pub async fn performance(
+    pool: &Pool,
+    hours: i32,
+    namespaces: Option<&[String]>,
+) -> Result<Performance> {
     let mut connection = acquire(pool).await?;
     let mut transaction = Transaction::begin(&mut connection, ANALYTICS).await?;
-    let query = fresh(&PERFORMANCE).bind(hours);
+    let query = fresh(&PERFORMANCE)
+        .bind(hours)
+        .bind(namespaces.map(<[String]>::to_vec))
+        .bind(NEWEST);
     let found = PERFORMANCE.run(query.fetch_one(&mut *transaction)).await?;
     transaction.commit().await?;
     Ok(found)
@@ -165,16 +208,29 @@ pub struct Bottlenecks {
     pub census: Census,
 }
 
-/// What took longest in the last `hours`, at most `most` of each and of those that ran `least` times or more.
-pub async fn bottlenecks(pool: &Pool, hours: i32, least: i64, most: i64) -> Result<Bottlenecks> {
+/// What took longest in the last `hours`, at most `most` of each and of those that ran `least` times or more, in these
+/// namespaces; `None` for all.
+pub async fn bottlenecks(
+    pool: &Pool,
+    hours: i32,
+    least: i64,
+    most: i64,
+    namespaces: Option<&[String]>,
+) -> Result<Bottlenecks> {
     let mut connection = acquire(pool).await?;
     let mut transaction = Transaction::begin(&mut connection, ANALYTICS).await?;
-    let slow = |statement: &Statement| fresh(statement).bind(hours).bind(least).bind(most);
+    let slow = |statement: &Statement| {
+        let query = fresh(statement).bind(hours).bind(least).bind(most);
+        query.bind(namespaces.map(<[String]>::to_vec))
+    };
     let steps = slow(&SLOW_STEPS).fetch_all(&mut *transaction);
     let steps = SLOW_STEPS.run(steps).await?;
     let tasks = slow(&SLOW_TASKS).fetch_all(&mut *transaction);
     let tasks = SLOW_TASKS.run(tasks).await?;
-    let census = census(&mut transaction).await?;
+    let census = match namespaces {
+        Some(namespaces) => census_of(&mut transaction, namespaces).await?,
+        None => census(&mut transaction).await?,
+    };
     transaction.commit().await?;
     Ok(Bottlenecks {
         steps,
@@ -215,6 +271,18 @@ async fn census(on: &mut PgConnection) -> Result<Census> {
         false => Vec::new(),
     };
     Ok(work_out(&live, &stored, &estimated))
+}
+
+/// How many there are in a few namespaces, among the newest tasks of each template and what lies first in the queues.
+async fn census_of(on: &mut PgConnection, namespaces: &[String]) -> Result<Census> {
+    let query = fresh(&OF_FEW)
+        .bind(namespaces.to_vec())
+        .bind(NEWEST)
+        .bind(COUNTED);
+    let counts: Vec<Count> = OF_FEW.run(query.fetch_all(&mut *on)).await?;
+    let (steps, live): (Vec<Count>, Vec<Count>) = counts.into_iter().partition(|c| c.what == 4);
+    let steps: Vec<Count> = steps.into_iter().map(|c| Count { what: 1, ..c }).collect();
+    Ok(work_out(&live, &steps, &[]))
 }
 
 /// Whether there are more rows than were looked at.

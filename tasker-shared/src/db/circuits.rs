@@ -45,7 +45,9 @@ statements! {
         "SELECT c.target, c.reason, c.opened_at, c.retry_at, c.failures,
                 coalesce(c.probe_until > now(), false)
                 AND EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.probe AND w.stopped_at IS NULL AND w.lease_until > now()) AS probing
-           FROM tasker.circuits c ORDER BY c.opened_at, c.target LIMIT $1";
+           FROM tasker.circuits c
+          WHERE $2::text[] IS NULL OR EXISTS (SELECT 1 FROM tasker.lanes l WHERE l.target = c.target AND l.target <> '' AND l.namespace = ANY ($2))
+          ORDER BY c.opened_at, c.target LIMIT $1";
     BEGIN, "begin_probe" =
         "UPDATE tasker.circuits c SET probe = $2, probe_no = probe_no + 1, probe_until = now() + $3 * interval '1 ms'
           WHERE target = $1 AND retry_at <= now()
@@ -89,10 +91,11 @@ pub async fn open(pool: &Pool, target: &str, reason: &str, wait: Duration) -> Re
         .map(|opened| opened.is_some())
 }
 
-/// The circuits that are not closed, the longest open first, `most` of them.
-pub async fn list(pool: &Pool, most: i64) -> Result<Vec<Circuit>> {
-    LIST.run(sqlx::query_as(LIST.sql).bind(most).fetch_all(pool))
-        .await
+/// The circuits that are not closed, the longest open first, `most` of them: those of what steps of these namespaces talk
+/// to; `None` for all.
+pub async fn list(pool: &Pool, most: i64, namespaces: Option<&[String]>) -> Result<Vec<Circuit>> {
+    let query = sqlx::query_as(LIST.sql).bind(most).bind(namespaces);
+    LIST.run(query.fetch_all(pool)).await
 }
 
 /// Lends `worker` the probe of `target` for `lease`, where it is due, not lent, and one of `lanes` has work.

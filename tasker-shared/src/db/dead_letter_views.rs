@@ -111,7 +111,9 @@ statements! {
     LIST, "list_dead_letters" =
         concat!("SELECT ", columns!(), " FROM tasker.dead_letters WHERE ", fits!(), " ORDER BY buried_at DESC, entry DESC LIMIT $6 OFFSET $7");
     OLDEST, "list_oldest_dead_letters" =
-        concat!("SELECT entry, task_uuid FROM tasker.dead_letters WHERE ", fits!(), " ORDER BY buried_at, entry LIMIT $6");
+        concat!("SELECT entry, task_uuid FROM tasker.dead_letters WHERE ", fits!(), "
+            AND ($7::uuid IS NULL OR (buried_at, entry) > (SELECT a.buried_at, a.entry FROM tasker.dead_letters a WHERE a.entry = $7))
+          ORDER BY buried_at, entry LIMIT $6");
     FIND, "find_dead_letter" = concat!("SELECT ", columns!(), " FROM tasker.dead_letters WHERE entry = $1");
     OF_TASK, "find_dead_letter_of_task" =
         concat!("SELECT ", columns!(), " FROM tasker.dead_letters WHERE task_uuid = $1 ORDER BY buried_at DESC, entry DESC LIMIT 1");
@@ -166,9 +168,16 @@ pub async fn list(pool: &Pool, filter: &Filter, limit: i64, offset: i64) -> Resu
     LIST.run(query.fetch_all(pool)).await
 }
 
-/// The entries, each with its task, that have been there for longest.
-pub async fn list_oldest(pool: &Pool, filter: &Filter, limit: i64) -> Result<Vec<(Uuid, Uuid)>> {
-    let query = bind(sqlx::query_as(OLDEST.sql), filter).bind(limit);
+/// The entries, each with its task, that have been there for longest: of those behind the entry `after`, where it is given.
+pub async fn list_oldest(
+    pool: &Pool,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<(Uuid, Uuid)>> {
+    let query = bind(sqlx::query_as(OLDEST.sql), filter)
+        .bind(limit)
+        .bind(after);
     OLDEST.run(query.fetch_all(pool)).await
 }
 

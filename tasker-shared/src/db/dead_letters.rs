@@ -19,7 +19,7 @@ const MOST_CONTEXT_BYTES: i32 = 16 * 1024;
 /// An error above this is copied as the beginning of its text.
 const MOST_ERROR_BYTES: i32 = 4 * 1024;
 
-/// A dead letter that was made.
+/// A dead letter that was made, or one put there by a person that is told anew since its task failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buried {
     pub entry: Uuid,
@@ -95,8 +95,8 @@ statements! {
                   ON CONFLICT (task_uuid) WHERE resolution = 0
                   DO UPDATE SET reason = excluded.reason, original_state = excluded.original_state, snapshot = excluded.snapshot, updated_at = now()
                    WHERE l.reason = 6
-                  RETURNING entry, task_uuid, namespace, reason, xmax = 0 AS fresh)
-         SELECT n.gone, m.entry, m.task_uuid, m.namespace, m.reason FROM (SELECT count(*) AS gone FROM gone) n LEFT JOIN made m ON m.fresh");
+                  RETURNING entry, task_uuid, namespace, reason)
+         SELECT n.gone, m.entry, m.task_uuid, m.namespace, m.reason FROM (SELECT count(*) AS gone FROM gone) n LEFT JOIN made m ON true");
     ADD, "add_dead_letter" =
         concat!("INSERT INTO tasker.dead_letters (task_uuid, template_id, namespace, name, reason, original_state, buried_at, updated_at, notes, metadata, snapshot)
          SELECT d.task_uuid, d.template_id, p.namespace, p.name, 6, d.state, now(), now(), $2::text, CASE WHEN $3::text IS NOT NULL THEN json_build_object('added_by', $3::text) END, ",
@@ -119,7 +119,7 @@ statements! {
 }
 
 /// Makes dead letters of the tasks of these messages, for `server`, as far as their shards are still its own and
-/// the tasks still where they ended; returns those made. Beside each message stands whether a task that failed for
+/// the tasks still where they ended; returns those made or told anew. Beside each message stands whether a task that failed for
 /// being stale becomes one too.
 pub async fn bury(
     transaction: &mut Transaction<'_>,

@@ -1,8 +1,8 @@
 //! Reading how much waits in the queues. Nothing here changes anything.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
 
-use super::pool::Pool;
 use super::{Result, statements};
 
 /// A queue is counted up to this many messages.
@@ -31,8 +31,7 @@ statements! {
 }
 
 /// How much waits.
-pub async fn depth(pool: &Pool) -> Result<Depth> {
-    DEPTH
-        .run(sqlx::query_as(DEPTH.sql).bind(COUNTED).fetch_one(pool))
-        .await
+pub async fn depth<'c>(on: impl PgExecutor<'c>) -> Result<Depth> {
+    let query = sqlx::query_as(DEPTH.sql).bind(COUNTED);
+    DEPTH.run(query.fetch_one(on)).await
 }

@@ -86,6 +86,9 @@ pub struct DlqRequeueFilter {
     /// 1 to 1,000; 100 where absent.
     #[serde(default)]
     pub limit: Option<i64>,
+    /// Only entries behind this one: where the answer before said that there are more.
+    #[serde(default)]
+    pub after: Option<Uuid>,
     #[serde(default)]
     pub requeued_by: Option<String>,
     #[serde(default)]
@@ -98,8 +101,11 @@ pub struct DlqRequeuedMany {
     pub requeued: u64,
     /// Entries whose tasks do not go on; they stay pending.
     pub refused: Vec<DlqRefused>,
-    /// More entries may fit than the limit allowed to take.
+    /// More entries may fit than the limit, or the time, allowed to take.
     pub more: bool,
+    /// The last entry that was taken, where there may be more: the next request goes on `after` it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Uuid>,
 }
 
 /// An entry whose task does not go on.

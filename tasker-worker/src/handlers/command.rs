@@ -115,7 +115,7 @@ fn spawn(settings: &Settings, context: &StepContext) -> Result<(Group, Pipes), S
     let mut command = tokio::process::Command::new(program);
     command.args(arguments);
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(is_withheld) {
+        if is_withheld(&name.to_string_lossy()) {
             command.env_remove(name);
         }
     }
@@ -153,7 +153,10 @@ fn spawn(settings: &Settings, context: &StepContext) -> Result<(Group, Pipes), S
 
 /// The worker's own configuration, credentials included, is not for whatever a template starts.
 fn is_withheld(variable: &str) -> bool {
-    variable == "DATABASE_URL" || variable.starts_with("TASKER__")
+    variable == "DATABASE_URL"
+        || variable.starts_with("TASKER_")
+        || variable.starts_with("PG")
+        || (variable.starts_with("OTEL_") && variable.ends_with("_HEADERS"))
 }
 
 /// How an attempt came to its end.

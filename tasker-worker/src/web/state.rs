@@ -11,6 +11,8 @@ use tasker_shared::config::Loaded;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::resilience::vitals::Vitals;
+use tasker_shared::wire::WorkerCheck;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// Everything the routes look at.
@@ -34,7 +36,13 @@ pub struct State {
     pub breakers: Vec<Breaker>,
     /// Of the loops.
     pub vitals: Vitals,
+    /// Whether the database answered when it was asked last.
+    pub asked: Asked,
 }
+
+/// What the database was asked for whoever asks for health, and when: once for all who ask within a second.
+#[derive(Debug, Default)]
+pub struct Asked(pub(super) Mutex<Option<(Instant, WorkerCheck)>>);
 
 /// How far the worker's loops have got; they write, the routes read.
 #[derive(Debug, Default)]

@@ -46,6 +46,7 @@ fn state(url: &str, change: impl FnOnce(&mut Config)) -> State {
         progress: Arc::new(Progress::default()),
         breakers: Vec::new(),
         vitals: Vitals::default(),
+        asked: Asked::default(),
     }
 }
 
@@ -132,6 +133,9 @@ async fn without_its_database_a_worker_is_degraded_and_not_ready() {
         (ready.status.as_str(), ready.checks.database.status.as_str()),
         ("not_ready", "unhealthy")
     );
+    // Anybody may ask, so what the driver said stays in the log.
+    let message = ready.checks.database.message;
+    assert_eq!(message.as_deref(), Some("the database does not answer"));
 
     let (code, body) = get(&state, "/health/detailed").await;
     assert_eq!(code, StatusCode::OK);

@@ -184,6 +184,7 @@ impl Assembled {
             progress: Arc::clone(&progress),
             breakers: vec![pgmq, worker.completions.breaker()],
             vitals: vitals.clone(),
+            asked: web::Asked::default(),
             loaded: worker.loaded,
         };
         Assembled {

@@ -37,6 +37,18 @@ pub(in crate::doctor) fn away(error: &db::Error) -> Finding {
     Finding::fail("database", error.to_string(), mend)
 }
 
+/// Of `database.url`, where `database.direct_url` answers.
+pub(in crate::doctor) fn pooled(answered: db::Result<()>) -> Finding {
+    match answered {
+        Ok(()) => Finding::ok("pooler", "database.url answers too"),
+        Err(error) => {
+            let mend = "servers and workers ask database.url; database.direct_url, which answers, is for migrations and \
+                        listening only: mend the URL, or the pooler behind it";
+            Finding::fail("pooler", format!("database.url: {error}"), mend)
+        }
+    }
+}
+
 pub(in crate::doctor) fn unreadable(check: &'static str, error: &dyn std::error::Error) -> Finding {
     let mend =
         "the role of servers and workers has to own the schema tasker: use that role here too";

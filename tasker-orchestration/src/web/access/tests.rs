@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use tasker_shared::access::{Need, REASON_HEADER, SEVERITY_HEADER};
+use tasker_shared::access::{Caller, Need, Permissions, REASON_HEADER, SEVERITY_HEADER};
 
 use super::super::description;
 use super::super::tests::{api, call, error};
-use super::ROUTES;
+use super::{By, ROUTES};
 
 const TASK: &str = "0199c3e0-ccdb-7581-87ab-3f67dae00000";
 
@@ -189,4 +189,20 @@ async fn pages_of_other_origins_are_let_in_only_where_configured() {
     let (status, headers, _) = call(&open, request.body(Body::empty()).unwrap()).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert_eq!(allowed(&headers).as_deref(), Some("https://ops.example"));
+}
+
+#[test]
+fn who_acts_is_whom_the_request_names_and_always_whose_credentials_they_are() {
+    let known = Caller::known("ci".to_owned(), Permissions::ALL, Vec::new());
+    let (known, anybody) = (By(known), By(Caller::anonymous()));
+    let table = [
+        (&known, Some("ada"), Some("ada (by the credentials of ci)")),
+        (&known, Some("ci"), Some("ci")),
+        (&known, None, Some("ci")),
+        (&anybody, Some("ada"), Some("ada")),
+        (&anybody, None, None),
+    ];
+    for (by, named, expected) in table {
+        assert_eq!(by.signed(named).as_deref(), expected, "{named:?}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Letting the tasks of dead letters go on: one, or those that fit a filter. The entry is resolved in the transaction
 //! that puts the task's failed steps back.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use futures::{StreamExt, stream};
@@ -24,6 +26,8 @@ const LIMIT: i64 = 100;
 const MOST: i64 = 1_000;
 /// Tasks put back at once.
 const AT_ONCE: usize = 16;
+/// Whatever is configured, a request gets so long to begin putting tasks back.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// Lets the task of a dead letter go on: its failed steps are put back with all their attempts ahead, and the entry is
 /// resolved.
@@ -41,12 +45,12 @@ const AT_ONCE: usize = 16;
 )]
 pub(in crate::web) async fn requeue(
     State(app): State<App>,
-    By(caller): By,
+    by: By,
     EntryPath(entry): EntryPath,
     OptionalBody(request): OptionalBody<DlqRequeueRequest>,
 ) -> Result<Json<DlqRequeued>, ApiError> {
-    let said = Said::of(&caller, &request.requeued_by, &request.note)?;
-    let entry = app.entry(&caller, entry).await?;
+    let said = Said::of(&by, &request.requeued_by, &request.note)?;
+    let entry = app.entry(&by.0, entry).await?;
     if entry.resolution != Resolution::Pending {
         return Err(resolved(&entry));
     }
@@ -60,7 +64,8 @@ pub(in crate::web) async fn requeue(
 }
 
 /// Lets the tasks of all pending dead letters go on that fit a filter, the oldest first. Those whose input was refused
-/// cannot go on and are left out, but where they are asked for by their reason.
+/// cannot go on, and those that a person put there need not have failed: both are left out, but where they are asked for
+/// by their reason. What cannot be done in good time is left for another request, which says `after` which entry it goes on.
 #[utoipa::path(
     post, operation_id = "requeue_dead_letters", path = "/v1/dlq/requeue", tag = "dead letters",
     request_body = DlqRequeueFilter,
@@ -72,15 +77,19 @@ pub(in crate::web) async fn requeue(
 )]
 pub(in crate::web) async fn requeue_all(
     State(app): State<App>,
-    By(caller): By,
+    by: By,
     Body(request): Body<DlqRequeueFilter>,
 ) -> Result<Json<DlqRequeuedMany>, ApiError> {
-    let said = Said::of(&caller, &request.requeued_by, &request.note)?;
+    let said = Said::of(&by, &request.requeued_by, &request.note)?;
     let limit = within("/limit", request.limit.unwrap_or(LIMIT), 1, MOST)?;
-    let filter = filter(&caller, &request)?;
-    let found = dead_letter_views::list_oldest(&app.pool, &filter, limit).await?;
-    let more = i64::try_from(found.len()).unwrap_or(i64::MAX) >= limit;
+    let filter = filter(&by.0, &request)?;
+    if let Some(after) = request.after {
+        app.entry(&by.0, after).await?;
+    }
+    let found = dead_letter_views::list_oldest(&app.pool, &filter, request.after, limit).await?;
+    let all = found.len();
     let results: Vec<_> = stream::iter(found)
+        .take_until(tokio::time::sleep(app.requeue_time()))
         .map(|(entry, task_uuid)| {
             let (app, said) = (&app, &said);
             async move { (entry, task_uuid, app.put_back(entry, task_uuid, said).await) }
@@ -88,10 +97,13 @@ pub(in crate::web) async fn requeue_all(
         .buffered(AT_ONCE)
         .collect()
         .await;
+    let more = results.len() < all || i64::try_from(all).unwrap_or(i64::MAX) >= limit;
+    let last = results.last().map(|(entry, ..)| *entry);
     let mut answer = DlqRequeuedMany {
         requeued: 0,
         refused: Vec::new(),
         more,
+        after: last.or(request.after).filter(|_| more),
     };
     for (dlq_entry_uuid, task_uuid, result) in results {
         match result {
@@ -114,17 +126,24 @@ struct Said {
 }
 
 impl Said {
-    /// Who is not named is known by the credentials.
-    fn of(caller: &Caller, by: &Option<String>, note: &Option<String>) -> Result<Said, ApiError> {
-        let by = text("/requeued_by", by)?.or_else(|| caller.subject());
+    fn of(by: &By, named: &Option<String>, note: &Option<String>) -> Result<Said, ApiError> {
         Ok(Said {
-            by: by.map(str::to_owned),
+            by: by.signed(text("/requeued_by", named)?),
             note: text("/note", note)?.map(str::to_owned),
         })
     }
 }
 
 impl App {
+    /// For so long tasks are begun to be put back: those begun last have time to be done before the request is given up.
+    fn requeue_time(&self) -> Duration {
+        let server = &self.loaded.config.server;
+        let left = server
+            .request_timeout_ms
+            .saturating_sub(server.control_timeout_ms);
+        Duration::from_millis(left / 2).max(LEAST)
+    }
+
     async fn put_back(&self, entry: Uuid, task_uuid: Uuid, said: &Said) -> Result<(), ApiError> {
         let action = Action::Retry {
             by: said.by.clone(),
@@ -186,7 +205,7 @@ fn filter(caller: &Caller, request: &DlqRequeueFilter) -> Result<Filter, ApiErro
     let able = || {
         Reason::ALL
             .into_iter()
-            .filter(|r| *r != Reason::InvalidInput)
+            .filter(|r| !matches!(r, Reason::InvalidInput | Reason::Manual))
     };
     let reasons = match &reason {
         Some(word) => reasons(word)?,
@@ -222,7 +241,7 @@ mod tests {
             ..DlqRequeueFilter::default()
         };
         let reasons = filter(&caller, &all).unwrap().reasons.unwrap();
-        assert!(!reasons.contains(&Reason::InvalidInput) && reasons.contains(&Reason::Manual));
+        assert!(!reasons.contains(&Reason::InvalidInput) && !reasons.contains(&Reason::Manual));
         let named = DlqRequeueFilter {
             reason: Some("invalid_input".into()),
             ..DlqRequeueFilter::default()

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tasker_shared::db::queue_views::{self, COUNTED};
-use tasker_shared::db::upkeep;
+use tasker_shared::db::queue_views::COUNTED;
 use tasker_shared::ids;
 use tasker_shared::metrics::resilience::BreakerState;
 use tasker_shared::resilience::channel::{self, Watch};
@@ -15,8 +14,6 @@ use tasker_shared::wire::{
 use super::super::App;
 use super::OperationalState;
 
-/// How long the database gets to answer a check.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// A pool or channel is degraded from this share of it in use.
 const FULL_PERCENT: f64 = 90.0;
 /// Results that wait longer than this for a server say that servers do not keep up.
@@ -50,7 +47,7 @@ impl Found {
 impl App {
     pub(super) async fn readiness(&self) -> ReadinessResponse {
         let checks = ReadinessChecks {
-            web_database: self.web_database().await,
+            web_database: self.web_database(),
             orchestration_database: self.orchestration_database(),
             circuit_breaker: self.circuit_breaker(),
             orchestration_system: self.orchestration_system(),
@@ -70,7 +67,7 @@ impl App {
 
     pub(super) async fn detailed_health(&self) -> DetailedHealthResponse {
         let checks = HealthChecks {
-            web_database: self.web_database().await,
+            web_database: self.web_database(),
             orchestration_database: self.orchestration_database(),
             circuit_breaker: self.circuit_breaker(),
             orchestration_system: self.orchestration_system(),
@@ -110,18 +107,14 @@ impl App {
         }
     }
 
-    async fn web_database(&self) -> HealthCheck {
+    /// By the pulse, which asks all the time: however often the server is asked, the database is not.
+    fn web_database(&self) -> HealthCheck {
         let began = Instant::now();
-        let found = match tokio::time::timeout(PATIENCE, upkeep::ping(&self.pool)).await {
-            Ok(Ok(())) => Found::Healthy(None),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the database did not answer a health check");
-                Found::Unhealthy("the database does not answer".to_owned())
+        let found = match self.answering.since() {
+            Some(since) => {
+                Found::Healthy(Some(format!("it has answered for {} s", since.as_secs())))
             }
-            Err(_) => Found::Unhealthy(format!(
-                "the database has not answered within {} s",
-                PATIENCE.as_secs()
-            )),
+            None => Found::Unhealthy("the database does not answer".to_owned()),
         };
         found.check(began)
     }
@@ -217,8 +210,8 @@ impl App {
 
     async fn queue_depth(&self) -> HealthCheck {
         let began = Instant::now();
-        let found = match tokio::time::timeout(PATIENCE, queue_views::depth(&self.pool)).await {
-            Ok(Ok(depth)) => {
+        let found = match self.depths.get().await {
+            Some(depth) => {
                 let count = |n: i64| {
                     if n >= COUNTED {
                         format!("{COUNTED} or more")
@@ -241,7 +234,7 @@ impl App {
                     _ => Found::Healthy(Some(message)),
                 }
             }
-            _ => Found::Unknown("the database does not answer".to_owned()),
+            None => Found::Unknown("the database does not answer".to_owned()),
         };
         found.check(began)
     }

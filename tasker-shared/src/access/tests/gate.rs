@@ -185,6 +185,13 @@ async fn a_gate_that_could_not_judge_is_not_set_up() {
     };
     let gate = Gate::new(&key, nowhere(), Clock::default());
     assert!(matches!(gate, Err(SetupError::NoKey { .. })));
+    // An Ed25519 key, where only RS256 is allowed.
+    let key = Auth {
+        jwt_public_key: Some(PublicKey::new(&Signer::ed().pem()).unwrap()),
+        ..on()
+    };
+    let gate = Gate::new(&key, nowhere(), Clock::default());
+    assert!(matches!(gate, Err(SetupError::NoAlgorithm { .. })));
 
     let off = Gate::new(&Config::default().auth, nowhere(), Clock::default()).unwrap();
     assert!(off.admit(&HeaderMap::new(), CREATE).await.is_ok());

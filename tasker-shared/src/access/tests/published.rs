@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
@@ -129,5 +130,64 @@ async fn without_keys_nobody_is_judged_and_the_publisher_is_left_in_peace() {
             assert_eq!(refusal.status().as_u16(), 503, "{status} {body}");
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn old_keys_serve_while_they_are_fetched_again_and_one_fetches_for_all() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = HttpUrl::new(&format!("http://{address}/")).unwrap();
+    let jwks = Jwks::looking_again(url, Duration::ZERO, Duration::ZERO).unwrap();
+    let body = json!({"keys": [Signer::ed().jwk(Some("a"))]}).to_string();
+    let answers = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let _ = connection.read(&mut [0; 4096]).await;
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        connection.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let (first, ()) = tokio::join!(jwks.keys(Some("a")), answers);
+    first.unwrap();
+    // From now on the publisher takes connections and says nothing.
+    for _ in 0..20 {
+        let keys = jwks.keys(Some("a")).now_or_never();
+        assert_eq!(keys.map(|keys| keys.unwrap().len()), Some(1));
+    }
+    let (_silent, _) = listener.accept().await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        assert!(jwks.keys(Some("a")).now_or_never().is_some());
+        let another = listener.accept().now_or_never();
+        assert!(another.is_none(), "two fetch at once");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_keys_are_published_can_be_looked_at() {
+    let table = [
+        (json!({"keys": [Signer::ed().jwk(None)]}), "EdDSA", true),
+        (json!({"keys": [Signer::ed().jwk(None)]}), "RS256", false),
+        (json!({"keys": []}), "RS256", false),
+    ];
+    for (set, algorithm, is_good) in table {
+        let (url, _) = publisher("200 OK", set).await;
+        let config = Auth {
+            enabled: true,
+            jwks_url: Some(url),
+            allowed_algorithms: vec![algorithm.to_owned()],
+            ..Config::default().auth
+        };
+        let target = Target::parse(
+            "postgres://x@127.0.0.1:1/x",
+            "test",
+            Duration::from_millis(200),
+        );
+        let gate = Gate::new(&config, target.unwrap().pool(1), Clock::default()).unwrap();
+        let looked = gate.look_at_keys().await.unwrap();
+        assert_eq!(looked.is_ok(), is_good, "{algorithm}: {looked:?}");
     }
 }

@@ -21,6 +21,7 @@ fn rules() -> Rules {
         ],
         leeway_seconds: 30.0,
         strict: true,
+        require_namespaces: false,
     }
 }
 
@@ -197,4 +198,28 @@ fn an_expired_token_says_so_and_nothing_of_itself() {
         Refusal::Expired("token").to_string(),
         "the token has expired; get a new one"
     );
+}
+
+#[test]
+fn a_token_without_namespaces_reaches_all_unless_they_are_asked_for() {
+    signature::install();
+    let signer = Signer::rsa();
+    let keys = [key_of_pem(&signer.pem()).unwrap()];
+    let asking = Rules {
+        require_namespaces: true,
+        ..rules()
+    };
+    for (namespaces, reaches, is_refused) in [
+        (Value::Null, true, true),
+        (json!([]), true, true),
+        (json!(["*"]), true, false),
+        (json!(["shop"]), false, false),
+    ] {
+        let claims = changed(json!({ "worker_namespaces": namespaces }));
+        let token = signer.token(&json!({"alg": "RS256"}), &claims);
+        let caller = verify(&token, &keys, &rules(), NOW).unwrap();
+        assert_eq!(caller.allows("bank"), reaches, "{namespaces}");
+        let asked = verify(&token, &keys, &asking, NOW);
+        assert_eq!(asked.is_err(), is_refused, "{namespaces}");
+    }
 }

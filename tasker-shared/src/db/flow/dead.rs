@@ -323,7 +323,7 @@ async fn lists_are_filtered_and_ordered() {
     let page = dead_letter_views::list(&world.pool, &Filter::default(), 1, 1).await;
     assert_eq!(page.unwrap()[0].task_uuid, tasks[1]);
     let count = async |filter: Filter| {
-        let entries = dead_letter_views::list_oldest(&world.pool, &filter, 10).await;
+        let entries = dead_letter_views::list_oldest(&world.pool, &filter, None, 10).await;
         entries.unwrap().len()
     };
     assert_eq!(count(Filter::default()).await, 3);
@@ -360,4 +360,19 @@ async fn lists_are_filtered_and_ordered() {
         before: Some(Utc::now() + chrono::TimeDelta::minutes(1)),
     };
     assert_eq!(count(fitting).await, 3);
+
+    // One after the other, each behind the last.
+    let (mut after, mut met) = (None, Vec::new());
+    loop {
+        let filter = Filter::default();
+        let next = dead_letter_views::list_oldest(&world.pool, &filter, after, 1).await;
+        let next = next.unwrap();
+        let Some((entry, task_uuid)) = next.first() else {
+            break;
+        };
+        after = Some(*entry);
+        met.push(*task_uuid);
+    }
+    met.reverse();
+    assert_eq!(met, tasks);
 }

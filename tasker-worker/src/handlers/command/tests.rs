@@ -327,12 +327,20 @@ async fn what_a_program_leaves_behind_neither_delays_the_result_nor_lives_on() {
 }
 
 #[test]
-fn the_workers_own_configuration_is_withheld_and_nothing_else() {
+fn whatever_may_hold_credentials_of_tasker_is_withheld_and_nothing_else() {
     for (variable, withheld) in [
         ("DATABASE_URL", true),
         ("TASKER__DATABASE__URL", true),
-        ("TASKER_URL", false),
+        ("TASKER_URL", true),
+        ("TASKER_API_KEY", true),
+        ("TASKER_TOKEN", true),
+        ("PGPASSWORD", true),
+        ("PGPASSFILE", true),
+        ("OTEL_EXPORTER_OTLP_HEADERS", true),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", true),
+        ("OTEL_SERVICE_NAME", false),
         ("PATH", false),
+        ("HOME", false),
     ] {
         assert_eq!(is_withheld(variable), withheld, "{variable}");
     }
