@@ -11,7 +11,7 @@ use tasker_shared::db;
 use tasker_shared::db::claim::{self, Claimed, Take};
 use tasker_shared::db::lanes::{self, Lane};
 use tasker_shared::db::pool::{Pinned, Pool};
-use tasker_shared::db::wake::{Patience, Topic, Wakes};
+use tasker_shared::db::wake::{Found, Patience, Topic, Wakes};
 use tasker_shared::db::workers;
 use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
 use tasker_shared::name::Name;
@@ -90,26 +90,14 @@ impl Claim {
             }
             let passed = self.pass().await;
             match db::tell(&self.breaker, passed) {
-                Ok(true) => self.patience.found(),
                 // The next one shows whether the database is back for good.
-                Ok(false) if !self.breaker.is_closed() => {}
-                Ok(false) => {
-                    let patience = self.patience.wait(self.wakes.hears());
-                    let patience = self.circuits.patience(patience, Instant::now());
-                    let woken = tokio::select! {
-                        woken = self.wakes.wait(Topic::Steps, patience) => woken,
-                        true = self.wakes.wait(Topic::Lanes, patience) => {
-                            self.lanes.looked_up = None;
-                            true
-                        }
-                        () = stop.cancelled() => false,
-                    };
-                    self.method = if woken {
-                        ClaimMethod::Event
-                    } else {
-                        ClaimMethod::Poll
-                    };
+                Ok(Found::Nothing) if !self.breaker.is_closed() => {}
+                Ok(Found::Nothing) => self.wait(&stop).await,
+                Ok(Found::All) => {
+                    self.patience.found();
+                    self.wait(&stop).await;
                 }
+                Ok(Found::Part) => self.patience.found(),
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
                     metrics::claim_failed();
@@ -132,8 +120,26 @@ impl Claim {
         }
     }
 
-    /// Claims once; says whether there was anything.
-    async fn pass(&mut self) -> db::Result<bool> {
+    async fn wait(&mut self, stop: &CancellationToken) {
+        let patience = self.patience.wait(self.wakes.hears());
+        let patience = self.circuits.patience(patience, Instant::now());
+        let woken = tokio::select! {
+            woken = self.wakes.wait(Topic::Steps, patience) => woken,
+            true = self.wakes.wait(Topic::Lanes, patience) => {
+                self.lanes.looked_up = None;
+                true
+            }
+            () = stop.cancelled() => false,
+        };
+        self.method = if woken {
+            ClaimMethod::Event
+        } else {
+            ClaimMethod::Poll
+        };
+    }
+
+    /// Claims once; says whether there may be more.
+    async fn pass(&mut self) -> db::Result<Found> {
         let now = Instant::now();
         if self
             .lanes
@@ -158,12 +164,18 @@ impl Claim {
             .takes(free, now, |target| self.circuits.is_open(target));
         if takes.is_empty() {
             self.progress.claimed(self.clock.now());
-            return Ok(probed);
+            return Ok(match probed {
+                true => Found::Part,
+                false => Found::Nothing,
+            });
         }
         let claimed = self.claim(worker, &takes, free).await?;
-        let any = !claimed.is_empty();
+        let found = match probed {
+            true => Found::Part,
+            false => found(&claimed, &takes, free),
+        };
         self.executor.start(worker, claimed, None).await;
-        Ok(any || probed)
+        Ok(found)
     }
 
     /// How many more steps may be claimed: none while results are not stored as fast as they come.
@@ -257,6 +269,16 @@ impl Claim {
         for (namespace, steps) in brought {
             metrics::steps_claimed(namespace, self.method, steps, took);
         }
+    }
+}
+
+/// Whether there may be more than was claimed: where a lane, or all of them together, gave what was asked for.
+fn found(claimed: &[Claimed], takes: &[Take], most: usize) -> Found {
+    let gave = |take: &Take| claimed.iter().filter(|step| step.lane == take.lane).count() as i64;
+    match claimed.len() {
+        0 => Found::Nothing,
+        all if all >= most || takes.iter().any(|take| gave(take) >= take.most) => Found::Part,
+        _ => Found::All,
     }
 }
 

@@ -11,7 +11,7 @@ use tasker_shared::db;
 use tasker_shared::db::advance::{self, Received};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::{Patience, Throttle, Topic, Wakes};
+use tasker_shared::db::wake::{Found, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::{Rules, plan};
 use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::{Notify, watch};
@@ -65,17 +65,13 @@ impl ResultProcessor {
             let passed = self.pass().await;
             match db::tell(&self.breaker, passed) {
                 // The next one shows whether the database is back for good.
-                Ok(0) if !self.breaker.is_closed() => {}
-                Ok(0) => {
-                    let patience = self.patience.wait(self.wakes.hears());
-                    tokio::select! {
-                        _ = self.wakes.wait(Topic::Results, patience) => {}
-                        // What waits for the owner of a shard has been told before there was one.
-                        _ = self.shards.changed() => {}
-                        () = stop.cancelled() => {}
-                    }
+                Ok(Found::Nothing) if !self.breaker.is_closed() => {}
+                Ok(Found::Nothing) => self.wait(&stop).await,
+                Ok(Found::All) => {
+                    self.patience.found();
+                    self.wait(&stop).await;
                 }
-                Ok(_) => self.patience.found(),
+                Ok(Found::Part) => self.patience.found(),
                 Err(error) => {
                     tracing::warn!(%error, "processing results failed; trying again");
                     tokio::time::sleep(PAUSE).await;
@@ -84,13 +80,24 @@ impl ResultProcessor {
         }
     }
 
-    /// Reads, plans and applies one batch; returns how many messages it took.
-    async fn pass(&mut self) -> db::Result<usize> {
-        let messages: Vec<_> = self.read().await?.into_iter().map(|r| r.message).collect();
+    async fn wait(&mut self, stop: &CancellationToken) {
+        let patience = self.patience.wait(self.wakes.hears());
+        tokio::select! {
+            _ = self.wakes.wait(Topic::Results, patience) => {}
+            // What waits for the owner of a shard has been told before there was one.
+            _ = self.shards.changed() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Reads, plans and applies one batch, and says whether there may be more.
+    async fn pass(&mut self) -> db::Result<Found> {
+        let (listed, mut more) = self.read().await?;
+        let messages: Vec<_> = listed.into_iter().map(|r| r.message).collect();
         let received = Instant::now();
         self.progress.passed();
         if messages.is_empty() {
-            return Ok(0);
+            return Ok(Found::Nothing);
         }
         let keys = messages
             .iter()
@@ -108,7 +115,9 @@ impl ResultProcessor {
             received,
             at: SystemTime::now(),
         };
-        self.apply(&batch).await?;
+        more |= self.apply(&batch).await?;
+        // What is sent on from here is told nobody.
+        more |= !plan.burials.is_empty() || !plan.controls.is_empty();
         // Before a person's wish for such a task, which resolves its entry.
         let connection = self.connection.get().await?;
         let buried = bury::bury(connection, self.server, &plan.burials, &routes).await;
@@ -129,10 +138,15 @@ impl ResultProcessor {
                 cursor.saw(*id);
             }
         }
-        Ok(taken)
+        Ok(match (taken, more) {
+            (0, _) => Found::Nothing,
+            (_, false) => Found::All,
+            (_, true) => Found::Part,
+        })
     }
 
-    async fn read(&mut self) -> db::Result<Vec<Received>> {
+    /// Reads one batch; says whether there is more.
+    async fn read(&mut self) -> db::Result<(Vec<Received>, bool)> {
         let now = Instant::now();
         let shards = self.shards.borrow_and_update().clone();
         self.cursors.retain(|shard, _| shards.contains(shard));
@@ -142,7 +156,7 @@ impl ResultProcessor {
                 let result = upkeep::ping(self.connection.get().await?).await;
                 self.connection.check(result)?;
             }
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let behind: Vec<(i16, i64)> = shards
             .iter()
@@ -159,6 +173,7 @@ impl ResultProcessor {
         let connection = self.connection.get().await?;
         let result = advance::list_messages(connection, &behind, most).await;
         let listed = self.connection.check(result)?;
+        let more = listed.fills(most) || listed.received.len() > self.batch;
         for (shard, id) in listed.unknown {
             if let Some(cursor) = self.cursors.get_mut(&shard) {
                 cursor.saw(id);
@@ -167,13 +182,14 @@ impl ResultProcessor {
         let mut received = listed.received;
         received.sort_unstable_by_key(|r| r.message.id);
         received.truncate(self.batch);
-        Ok(received)
+        Ok((received, more))
     }
 
-    async fn apply(&mut self, batch: &Batch<'_>) -> db::Result<()> {
+    /// Applies a batch; says whether it sent messages to this server itself.
+    async fn apply(&mut self, batch: &Batch<'_>) -> db::Result<bool> {
         let plan = batch.plan;
         if plan.moves.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let notify = self.throttle.pass(Instant::now());
         let connection = self.connection.get().await?;
@@ -183,6 +199,6 @@ impl ResultProcessor {
             self.delayed.notify_one();
         }
         batch.record(&effects);
-        Ok(())
+        Ok(effects.again > 0)
     }
 }

@@ -34,6 +34,17 @@ pub struct Listed {
     pub unknown: Vec<(i16, i64)>,
 }
 
+impl Listed {
+    /// Whether a shard has as many as were asked of each, so that there may be more.
+    pub fn fills(&self, most: i64) -> bool {
+        let known = self.received.iter().map(|r| r.message.shard);
+        let shards = known.chain(self.unknown.iter().map(|(shard, _)| *shard));
+        let mut counts: BTreeMap<i16, i64> = BTreeMap::new();
+        shards.for_each(|shard| *counts.entry(shard).or_default() += 1);
+        counts.values().any(|count| *count >= most)
+    }
+}
+
 statements! {
     READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
@@ -211,17 +222,15 @@ pub async fn apply(
         weeks.entry(week).or_default().push(step);
     }
     let mut effects = Effects::default();
-    let mut again = 0;
     for (week, moves) in weeks {
         let part = Part {
             moves: &moves,
             children: &plan.children,
         };
         let answer = part.apply(connection, server, notify, week).await?;
-        again += answer.again.unsigned_abs();
         effects.add(APPLY.name, plan, answer)?;
     }
-    record(plan, &effects, again);
+    record(plan, &effects);
     Ok(effects)
 }
 
@@ -292,12 +301,12 @@ fn int(n: usize) -> Result<i32> {
     i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
 }
 
-/// Counts the messages that an advance moved; `again` went back to `results`.
-fn record(plan: &Advance, effects: &Effects, again: u64) {
+/// Counts the messages that an advance moved.
+fn record(plan: &Advance, effects: &Effects) {
     let recent = plan.moves.last().map(|m| Correlation::from(&m.message));
     let taken = effects.taken.len() as u64;
     messaging::received(Queue::Results, taken, recent);
     messaging::deleted(Queue::Results, taken, recent);
-    messaging::sent(Queue::Results, again, recent);
+    messaging::sent(Queue::Results, effects.again, recent);
     messaging::sent(Queue::Steps, effects.enqueued.len() as u64, recent);
 }

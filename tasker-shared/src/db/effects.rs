@@ -22,6 +22,8 @@ pub struct Effects {
     pub ended: Vec<StepEnd>,
     /// Tasks that began or came to their end, or got stuck.
     pub tasks: Vec<TaskChange>,
+    /// Messages that it sent to the servers, untold: more for the one that advanced.
+    pub again: u64,
 }
 
 /// A message that is gone.
@@ -75,7 +77,7 @@ pub(super) struct Answer {
     states: Option<Vec<i16>>,
     ages_ms: Option<Vec<f64>>,
     /// Messages that were sent to the servers.
-    pub(super) again: i64,
+    again: i64,
 }
 
 impl Effects {
@@ -88,6 +90,7 @@ impl Effects {
     ) -> Result<()> {
         let ids = |ids: Option<Vec<i64>>| ids.into_iter().flatten().collect::<FxHashSet<i64>>();
         take(self, plan, &ids(answer.gone), &ids(answer.changed));
+        self.again += answer.again.unsigned_abs();
         let numbers = answer.step_numbers.into_iter().flatten();
         let steps = answer.step_tasks.into_iter().flatten().zip(numbers);
         for ((task_uuid, step_no), attempt) in steps.zip(answer.attempts.into_iter().flatten()) {

@@ -207,6 +207,17 @@ impl Throttle {
     }
 }
 
+/// What a look for work found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    /// Everything there was: what comes next is told, or found after the shortest wait. To look again at once would
+    /// find nothing, and take the processor from whoever makes what is waited for.
+    All,
+    /// There may be more: a look again, at once, finds it.
+    Part,
+}
+
 /// How long a loop waits before it looks again by itself: briefly after it found work, since a wake may
 /// have been spared, and longer and longer while it finds none; longest while notifications are heard.
 #[derive(Debug)]
@@ -220,7 +231,7 @@ pub struct Patience {
 const HEARING: Duration = Duration::from_secs(4);
 
 impl Patience {
-    const SHORTEST: Duration = Duration::from_millis(4);
+    const SHORTEST: Duration = Duration::from_millis(8);
 
     /// Waits up to `longest` when nothing happens.
     pub fn new(longest: Duration) -> Patience {
@@ -275,7 +286,7 @@ mod tests {
         let mut patience = Patience::new(longest);
         patience.found();
         let waits: Vec<Duration> = (0..8).map(|_| patience.wait(false)).collect();
-        assert!(waits[0] < Duration::from_millis(5) && waits[7] > Duration::from_millis(190));
+        assert!(waits[0] < Duration::from_millis(10) && waits[7] > Duration::from_millis(190));
         assert!(waits[7] < Duration::from_millis(310));
         let waits: Vec<Duration> = (0..8).map(|_| patience.wait(true)).collect();
         assert!(
