@@ -42,7 +42,7 @@ pub async fn ensure_partitions_of(
         let made = ensure_partitions(&mut *connection, at, 1).await?;
         match made {
             0 => {
-                tracing::warn!(%week, "tasks of this week cannot be stored while its old partitions are being dropped")
+                tracing::warn!(%week, "there was no partition for tasks of this week; others have made it, or its old ones are being dropped")
             }
             _ => {
                 tracing::warn!(%week, partitions = made, "there was no partition for tasks of this week; it was made")
