@@ -67,8 +67,8 @@ impl Heartbeat {
             let is_due = woken || due <= Instant::now();
             let beaten = match tested {
                 Ok(()) if !is_due => continue,
-                Ok(()) => self.beat().await,
-                Err(error) => Err(error),
+                Err(error) if !is_due => Err(error),
+                _ => self.beat().await,
             };
             let pause = match db::tell(&self.breaker, self.connection.check(beaten)) {
                 Ok(()) => self.interval,
@@ -93,7 +93,7 @@ impl Heartbeat {
         let tasks = self.running.tasks();
         let registration = &self.registration;
         let beat = workers::beat(
-            self.connection.get().await?,
+            &mut self.connection,
             registration.worker,
             registration.lease_ms,
             busy,

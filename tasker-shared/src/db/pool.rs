@@ -164,15 +164,14 @@ impl Target {
 
     /// A connection of its own.
     pub async fn connect(&self) -> Result<PgConnection> {
-        let connected = tokio::time::timeout(
-            self.connect_timeout,
-            PgConnection::connect_with(&self.options),
-        )
-        .await;
-        match connected {
-            Ok(result) => result.map_err(|source| Error::new("connect", source)),
-            Err(_) => Err(Error::new("connect", sqlx::Error::PoolTimedOut)),
-        }
+        let connected = self.try_connect().await;
+        connected.map_err(|source| Error::new("connect", source))
+    }
+
+    async fn try_connect(&self) -> std::result::Result<PgConnection, sqlx::Error> {
+        let connected = PgConnection::connect_with(&self.options);
+        let connected = tokio::time::timeout(self.connect_timeout, connected).await;
+        connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 }
 
@@ -203,6 +202,12 @@ impl Pinned {
 
     /// The connection, opened where there is none, or none that is to be trusted.
     pub async fn get(&mut self) -> Result<&mut PgConnection> {
+        let opened = self.open().await;
+        opened.map_err(|source| Error::new("connect", source))
+    }
+
+    /// The same for a statement that has failed where there is no connection for it.
+    pub(super) async fn open(&mut self) -> std::result::Result<&mut PgConnection, sqlx::Error> {
         let trusted = self
             .connection
             .take()
@@ -211,7 +216,7 @@ impl Pinned {
             Some(opened) => opened,
             None => {
                 let at = Instant::now();
-                let connection = self.target.connect().await?;
+                let connection = self.target.try_connect().await?;
                 Opened { connection, at }
             }
         };
@@ -221,11 +226,13 @@ impl Pinned {
     /// Asks the connection whether it answers; where it has fallen silent and the next one does answer, the
     /// process does without all others that are as old. For loops that wait for nothing else.
     pub async fn test(&mut self) -> Result<()> {
-        let (is_new, asked) = (self.connection.is_none(), Instant::now());
+        let asked = Instant::now();
         let answer = silence::ask(self.get().await?).await;
         match answer {
             Ok(()) => {
-                if let Some(since) = self.silent_since.take().filter(|_| is_new) {
+                let is_newer =
+                    |since: &Instant| self.connection.as_ref().is_some_and(|c| c.at >= *since);
+                if let Some(since) = self.silent_since.take().filter(is_newer) {
                     silence::found(since);
                 }
                 Ok(())

@@ -4,7 +4,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::pool::Pool;
+use super::pool::{Pinned, Pool};
 use super::transaction::recent;
 use super::{Result, statements};
 use crate::metrics::messaging::{self, Queue};
@@ -100,9 +100,10 @@ pub async fn register<'c>(on: impl PgExecutor<'c>, registration: &Registration) 
     REGISTER.run(query.execute(on)).await.map(drop)
 }
 
-/// Renews the lease, and asks which of the tasks being run go on no more.
-pub async fn beat<'c>(
-    on: impl PgExecutor<'c>,
+/// Renews the lease, and asks which of the tasks being run go on no more. Where there is no connection, that has failed
+/// as any statement has.
+pub async fn beat(
+    connection: &mut Pinned,
     worker: Uuid,
     lease_ms: i64,
     busy: i32,
@@ -115,7 +116,8 @@ pub async fn beat<'c>(
         .bind(running)
         .bind(running.iter().min().copied().unwrap_or_default())
         .bind(running.iter().max().copied().unwrap_or_default());
-    let (alive, ended) = BEAT.run(query.fetch_one(on)).await?;
+    let renewed = async { query.fetch_one(connection.open().await?).await };
+    let (alive, ended) = BEAT.run(renewed).await?;
     Ok(Beat { alive, ended })
 }
 

@@ -43,6 +43,8 @@ pub struct Outbox {
 #[derive(Debug)]
 pub struct Choice {
     most: i64,
+    /// Partitions have just been made for them.
+    is_placed: bool,
     /// Those that could not be stored, and until when they are passed over.
     aside: HashMap<i64, Instant>,
 }
@@ -51,6 +53,7 @@ impl Default for Choice {
     fn default() -> Choice {
         Choice {
             most: MOST_REQUESTS,
+            is_placed: false,
             aside: HashMap::new(),
         }
     }
@@ -66,10 +69,12 @@ impl Choice {
     /// These were stored.
     fn stored(&mut self) {
         self.most = (self.most * 2).min(MOST_REQUESTS);
+        self.is_placed = false;
     }
 
     /// One of these cannot be; says which, where that is known.
     fn refused(&mut self, requests: &[i64], now: Instant) -> Option<i64> {
+        self.is_placed = false;
         match requests {
             &[one] => {
                 self.aside.insert(one, now + ASIDE);
@@ -178,9 +183,11 @@ impl Outbox {
         if error.is_unavailable() || error.is_conflict() {
             return Err(error);
         }
-        if error.is_missing_partition() {
+        if error.is_missing_partition() && !self.choice.is_placed {
             let times = tasks.iter().map(|task| task.created_at);
             upkeep::ensure_partitions_of(self.connection.get().await?, times).await?;
+            self.choice.is_placed = true;
+            return Ok(true);
         }
         match self.choice.refused(taken, Instant::now()) {
             Some(request) => tracing::error!(

@@ -324,7 +324,8 @@ async fn a_cancelled_task_takes_back_what_waits_and_ignores_what_runs() {
         world.claim(worker, 10).await.is_empty(),
         "what waited is taken back"
     );
-    let beat = workers::beat(&world.pool, worker, 60_000, 1, &[task])
+    let mut own = crate::db::pool::Pinned::new(world.target.clone());
+    let beat = workers::beat(&mut own, worker, 60_000, 1, &[task])
         .await
         .unwrap();
     assert_eq!((beat.alive, beat.ended), (true, vec![task]));

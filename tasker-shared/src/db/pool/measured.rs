@@ -10,11 +10,15 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
+use sqlx::postgres::{PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Connection, Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
+use tokio::runtime::Handle;
 
-use super::silence::{in_vain, silent, within};
+use super::silence::{in_vain, silent, within, within_since};
 use crate::metrics::database::{self, PoolUse};
+
+/// How long a query is left to run that nobody waits for any more.
+const LEFT: Duration = Duration::from_secs(20);
 
 /// A named pool of connections. Clones share it.
 #[derive(Debug, Clone)]
@@ -109,16 +113,53 @@ impl Pool {
     }
 }
 
-/// Gives a connection back; one that is broken or has fallen silent is closed instead, since whoever had it next would
-/// wait too.
-fn settle<T>(
-    mut connection: PoolConnection<Postgres>,
-    answer: Result<T, Error>,
-) -> Result<T, Error> {
-    if matches!(answer, Err(Error::Io(_))) {
-        connection.close_on_drop();
+/// A connection with a query under way.
+struct UnderWay {
+    /// Gone when it is settled.
+    connection: Option<PoolConnection<Postgres>>,
+    began: Instant,
+}
+
+impl UnderWay {
+    async fn begin(pool: &Pool) -> Result<UnderWay, Error> {
+        let connection = pool.acquire().await?;
+        Ok(UnderWay {
+            connection: Some(connection),
+            began: Instant::now(),
+        })
     }
-    answer
+
+    fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+        self.connection.as_deref_mut().ok_or(Error::PoolClosed)
+    }
+
+    /// Gives the connection back; one that is broken or has fallen silent is closed instead, since whoever had it next
+    /// would wait too.
+    fn settle<T>(mut self, answer: Result<T, Error>) -> Result<T, Error> {
+        if let Some(mut connection) = self.connection.take()
+            && matches!(answer, Err(Error::Io(_)))
+        {
+            connection.close_on_drop();
+        }
+        answer
+    }
+}
+
+impl Drop for UnderWay {
+    /// Whoever waited for the answer has gone away. The connection keeps its place in the pool until it is free again, so
+    /// that no more queries run than may; the library would wait for that for ever.
+    fn drop(&mut self) {
+        let (connection, began) = (self.connection.take(), self.began);
+        let runtime = Handle::try_current();
+        if let (Some(mut connection), Ok(runtime)) = (connection, runtime) {
+            runtime.spawn(async move {
+                let free = within_since(began, LEFT, connection.ping()).await;
+                if free.is_err() {
+                    connection.close_on_drop();
+                }
+            });
+        }
+    }
 }
 
 impl<'p> Executor<'p> for &'p Pool {
@@ -130,9 +171,9 @@ impl<'p> Executor<'p> for &'p Pool {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
-            let mut connection = self.acquire().await?;
-            let answer = within(limit(), connection.execute(query)).await;
-            settle(connection, answer)
+            let mut way = UnderWay::begin(self).await?;
+            let answer = within(limit(), way.connection()?.execute(query)).await;
+            way.settle(answer)
         }
         .boxed()
     }
@@ -147,10 +188,10 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         // All rows first: whoever streams holds its own connection.
         let rows = async move {
-            let mut connection = self.acquire().await?;
-            let rows = connection.fetch_many(query).try_collect::<Vec<_>>();
+            let mut way = UnderWay::begin(self).await?;
+            let rows = way.connection()?.fetch_many(query).try_collect::<Vec<_>>();
             let answer = within(limit(), rows).await;
-            let rows = settle(connection, answer)?;
+            let rows = way.settle(answer)?;
             Ok(stream::iter(rows.into_iter().map(Ok)))
         };
         rows.try_flatten_stream().boxed()
@@ -162,9 +203,9 @@ impl<'p> Executor<'p> for &'p Pool {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
-            let mut connection = self.acquire().await?;
-            let answer = within(limit(), connection.fetch_optional(query)).await;
-            settle(connection, answer)
+            let mut way = UnderWay::begin(self).await?;
+            let answer = within(limit(), way.connection()?.fetch_optional(query)).await;
+            way.settle(answer)
         }
         .boxed()
     }
@@ -209,5 +250,18 @@ mod tests {
         let query = sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&pool);
         let (answer, _) = apart_from_waiting(Duration::from_secs(30), query).await;
         assert_eq!(answer.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_that_nobody_waits_on_any_more_keeps_no_place_in_the_pool() {
+        let postgres = Temporary::start().await.unwrap();
+        let target = Target::parse(postgres.url(), "test", Duration::from_secs(30)).unwrap();
+        let pool = target.pool(1);
+        let slow = sqlx::query("SELECT pg_sleep(3600)").execute(&pool);
+        let gone = tokio::time::timeout(Duration::from_millis(300), slow).await;
+        assert!(gone.is_err());
+        super::super::silence::found(Instant::now());
+        let query = sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&pool);
+        assert_eq!(query.await.unwrap(), 1);
     }
 }

@@ -78,7 +78,15 @@ pub(in crate::db) async fn within<T>(
     limit: Duration,
     query: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let began = Instant::now();
+    within_since(Instant::now(), limit, query).await
+}
+
+/// The same on a connection that has owed an answer since `began`.
+pub(super) async fn within_since<T>(
+    began: Instant,
+    limit: Duration,
+    query: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         biased;
         answer = query => answer,
