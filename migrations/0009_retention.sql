@@ -1,6 +1,7 @@
 -- What retention needs: which database an archive is of, the keys of a week's tasks without reading all keys, and
--- partitions that are made anew or put back where only a table of their name is there. Programs of the version
--- before run on it.
+-- partitions that are made anew or put back where only a table of their name is there. And what lists of a long
+-- history need that ask for something rare. Making the indexes reads all tasks, while none can be stored. Programs
+-- of the version before run on it.
 
 -- Rather fail and be tried again than let everybody wait behind somebody's long transaction.
 SET LOCAL lock_timeout = '5s';
@@ -42,4 +43,30 @@ BEGIN
         END LOOP;
     END LOOP;
     RETURN made;
+END $$;
+
+-- Columns that never change, so that a task's end stays a HOT update; tasks without a value pay nothing.
+CREATE INDEX tasks_initiator ON tasker.tasks (initiator, task_uuid) WHERE initiator IS NOT NULL;
+CREATE INDEX tasks_tags ON tasker.tasks USING gin (tags) WHERE tags <> '{}';
+
+-- Gives the newest week that is over and has none an index of its tasks that did not complete; returns the
+-- partition's name, null where all have theirs. A state changes, so an index of it would cost every task's end: a
+-- week that is over has few of those left. A day later, because tasks of its last hours still end.
+CREATE FUNCTION tasker.index_closed_week(at timestamptz) RETURNS text
+    LANGUAGE plpgsql
+    SET lock_timeout = '1s'
+    AS $$
+DECLARE
+    part text;
+BEGIN
+    SELECT c.relname INTO part
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = 'tasker.tasks'::regclass AND NOT i.inhdetachpending
+       AND c.relname < 'tasks_' || to_char(date_trunc('week', (at AT TIME ZONE 'UTC') - interval '1 day'), 'YYYYMMDD')
+       AND to_regclass('tasker.' || c.relname || '_state') IS NULL
+     ORDER BY c.relname DESC LIMIT 1;
+    IF part IS NOT NULL THEN
+        EXECUTE format('CREATE INDEX %I ON tasker.%I (state, task_uuid) WHERE state <> 8', part || '_state', part);
+    END IF;
+    RETURN part;
 END $$;

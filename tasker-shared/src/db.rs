@@ -80,6 +80,7 @@ fn all_statements() -> Vec<&'static Statement> {
         step_views::STATEMENTS,
         submit::STATEMENTS,
         task_views::STATEMENTS,
+        task_views::lists::STATEMENTS,
         templates::STATEMENTS,
         unroutable::STATEMENTS,
         upkeep::STATEMENTS,

@@ -171,7 +171,7 @@ async fn a_backlog_is_run_beside() {
 
 #[tokio::test]
 async fn a_history_is_run_beside() {
-    let report = bench("history --tasks 600 --measured-tasks 50 --shape linear").await;
+    let report = bench("history --tasks 600 --weeks 3 --measured-tasks 50 --shape linear").await;
     assert_eq!(report["scenario"]["steps"], 2_400);
     assert_quantiles(&report["findings"]["listing_ms"]);
 }

@@ -305,7 +305,7 @@ async fn a_week_that_is_gone_comes_back_from_its_archive_as_documented() {
     let shown = stack.client().get(url).send().await.unwrap();
     let shown = shown.text().await.unwrap();
     assert!(
-        shown.contains(r#""status":"complete""#) && shown.contains(r#"{"a":1.50}"#),
+        shown.contains(r#""status":"complete""#) && shown.contains(r#"{"a": 1.50}"#),
         "{shown}"
     );
     let steps = "SELECT count(*) FROM tasker.tasks_20240513 JOIN tasker.steps USING (task_uuid)";

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use clap::Args;
 use futures::stream::{self, StreamExt};
 use serde_json::{json, to_value};
 use tasker_shared::db;
 use tasker_shared::db::measure;
 use tasker_shared::db::measure::fill::{self, Batch};
+use tasker_shared::db::upkeep;
 
 use super::ground::asked;
 use super::progress::grouped;
@@ -22,15 +23,17 @@ use crate::failure::Failure;
 
 /// Tasks that one statement stores.
 const FILL: u64 = 5_000;
-/// The past that the history is spread over.
-const PAST: chrono::Duration = chrono::Duration::hours(1);
 const LISTINGS: usize = 200;
-/// What is listed: the newest, a page in the middle, by state, by template.
-const PAGES: [&str; 4] = [
+/// What is listed: the newest, a page in the middle, by state, by template, and what hardly any task has.
+const PAGES: [&str; 8] = [
     "/v1/tasks?per_page=50",
     "/v1/tasks?per_page=50&page=20",
     "/v1/tasks?per_page=50&status=complete",
     "/v1/tasks?per_page=50&namespace=bench_waiting",
+    "/v1/tasks?per_page=50&status=error",
+    "/v1/tasks?per_page=50&status=blocked_by_failures",
+    "/v1/tasks?per_page=50&tag=rare",
+    "/v1/tasks?per_page=50&initiator=nobody",
 ];
 
 #[derive(Debug, Args)]
@@ -38,6 +41,9 @@ pub(crate) struct History {
     /// How many tasks have ended before
     #[arg(long, default_value_t = 2_500_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     tasks: u64,
+    /// Over how many weeks, and so partitions, they are spread
+    #[arg(long, default_value_t = 52, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=520))]
+    weeks: i32,
     /// single, linear, diamond, dag7, tree8 or fanout:N
     #[arg(long, default_value = "linear", value_name = "SHAPE", value_parser = shape::parse)]
     shape: Shape,
@@ -52,7 +58,7 @@ impl History {
         let tasks = self.measured_tasks.unwrap_or(self.shape.usual_tasks());
         let history_steps = self.tasks * self.shape.steps();
         let parameters = json!({
-            "tasks": self.tasks, "steps": history_steps, "shape": self.shape.to_string(), "measured_tasks": tasks,
+            "tasks": self.tasks, "steps": history_steps, "weeks": self.weeks, "shape": self.shape.to_string(), "measured_tasks": tasks,
         });
         let mut outcome = Outcome::of("history", parameters);
         let cast = Cast {
@@ -70,9 +76,10 @@ impl History {
         outcome.find("ratio", rounded(ratio));
         outcome.tell("without history", format!("{} steps/s", whole(empty_rate)));
         let text = format!(
-            "{:.0} % of that, {} steps of history",
+            "{:.0} % of that, {} steps of history in {} weeks",
             ratio * 100.0,
-            grouped(history_steps)
+            grouped(history_steps),
+            self.weeks
         );
         outcome.tell("with history", text);
         if let Some(took) = list(bench, &cast).await? {
@@ -91,12 +98,14 @@ impl History {
         bench.progress.begin("storing a history");
         let name = graph.name();
         let until = Utc::now();
+        let past = TimeDelta::weeks(self.weeks.into());
         let at = |number: u64| {
             let share = number as f64 / self.tasks as f64;
-            let into = PAST.num_microseconds().unwrap_or_default() as f64 * share;
-            until - PAST + chrono::Duration::microseconds(into as i64)
+            let into = past.num_microseconds().unwrap_or_default() as f64 * share;
+            until - past + TimeDelta::microseconds(into as i64)
         };
         let pool = bench.ground.pool.clone();
+        asked(upkeep::ensure_partitions(&pool, until - past, self.weeks).await)?;
         in_parts(bench, self.tasks, |first, last| {
             let batch = Batch {
                 namespace: graph.namespace,
@@ -107,6 +116,8 @@ impl History {
             fill::ended(&pool, batch, (at(first), at(last)))
         })
         .await?;
+        // As a server has done to weeks that are over, long before.
+        asked(upkeep::index_closed_weeks(&bench.ground.pool, until).await)?;
         bench.progress.begin("vacuuming");
         asked(measure::vacuum(&bench.ground.pool).await)
     }

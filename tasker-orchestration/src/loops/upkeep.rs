@@ -1,4 +1,4 @@
-//! Upkeep: partitions made ahead, answers of old controls removed, counts of tasks and statistics folded. A duty of the
+//! Upkeep: partitions made ahead, weeks that are over indexed, answers of old controls removed, counts of tasks and statistics folded. A duty of the
 //! whole cluster: done by the owner of shard 0.
 
 use std::time::Duration;
@@ -53,6 +53,7 @@ impl Upkeep {
         stats::fold(&self.pool).await?;
         // Where telemetry is off nobody else does.
         gauges::fold(&self.pool).await?;
+        upkeep::index_closed_weeks(&self.pool, self.clock.now()).await?;
         Ok(())
     }
 }

@@ -107,3 +107,57 @@ pub async fn pending(target: &Target) -> Result<Vec<String>, Error> {
         .map(|m| format!("{} {}", m.version, m.description))
         .collect())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::Executor;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::db::task_views::{self, Filter};
+    use crate::embedded::Temporary;
+
+    const STORE: &str = "
+        INSERT INTO tasker.templates (namespace, name, version, definition, source, step_count) VALUES ('n', 't', '1.0.0', '{}', '', 1);
+        INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
+        SELECT tasker.new_task_uuid(), 1, state, 0, false, '{}', gen_random_uuid(), '{a}', now(), now() FROM unnest(ARRAY[3, 8, 9]) AS s(state)";
+    const SUBMIT: &str = "SELECT tasker.submit_task('n', 't', '{}', idempotency_key => 'k')";
+
+    #[tokio::test]
+    async fn a_database_of_the_oldest_version_and_of_the_last_keeps_what_it_has() {
+        let versions: Vec<i64> = MIGRATOR.iter().map(|m| m.version).collect();
+        for version in [versions[0], versions[versions.len() - 2]] {
+            let postgres = Temporary::start().await.unwrap();
+            let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
+            let mut connection = target.connect().await.unwrap();
+            MIGRATOR
+                .run_direct(Some(version), &mut connection, false)
+                .await
+                .unwrap();
+            connection.execute(STORE).await.unwrap();
+            let submit = sqlx::query_scalar::<_, Uuid>(SUBMIT);
+            let first = submit.fetch_one(&mut connection).await.unwrap();
+            run(&target).await.unwrap();
+
+            let submit = sqlx::query_scalar::<_, Uuid>(SUBMIT);
+            assert_eq!(submit.fetch_one(&mut connection).await.unwrap(), first);
+            let pool = target.pool(1);
+            let request = task_views::find_request(&pool, first).await.unwrap();
+            assert_eq!(request.unwrap().idempotency_key.as_deref(), Some("k"));
+            for (tag, expected) in [(None, 3), (Some("a".to_owned()), 3)] {
+                let filter = Filter {
+                    tag,
+                    ..Filter::default()
+                };
+                let found = task_views::list(&pool, &filter, None, 0, 10).await.unwrap();
+                assert_eq!(found.len(), expected, "from version {version}");
+                let rows = task_views::get(&pool, &found).await.unwrap();
+                assert_eq!(rows.len(), expected);
+            }
+            assert_eq!(missing(&target).await.unwrap(), []);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::{Error, Result, statements};
 /// Steps of each task, which follow each other; one nameless join more ends the task.
 pub const STEPS: i64 = 4;
 
-/// Claims look behind the last one's lowest row less this, for rows that were committed late.
+/// Claims and advances look behind the last one's lowest row less this, for rows that were committed late.
 const MARGIN: i64 = 2_000;
 
 const TABLES: &str = "
@@ -57,7 +57,7 @@ statements! {
     ADVANCE, "sketch_advance" =
         "WITH /* tasker bench */
          taken AS (DELETE FROM tasker_sketch.results WHERE id = ANY (ARRAY (
-                       SELECT id FROM tasker_sketch.results ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING *),
+                       SELECT id FROM tasker_sketch.results WHERE id > $2 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING *),
          ended AS (UPDATE tasker_sketch.steps s SET state = 5, attempts = t.attempt, finished_at = clock_timestamp() FROM taken t
                     WHERE s.task_id = t.task_id AND s.step_no = t.step_no RETURNING s.task_id, s.children),
          lowered AS (SELECT task_id, unnest(children) AS step_no, count(*)::smallint AS n FROM ended GROUP BY 1, 2),
@@ -67,7 +67,7 @@ statements! {
          enqueued AS (INSERT INTO tasker_sketch.ready (task_id, step_no) SELECT task_id, step_no FROM moved WHERE waiting_on = 0 AND name <> ''),
          finished AS (UPDATE tasker_sketch.tasks t SET state = 9, completed_at = clock_timestamp() FROM moved m
                        WHERE m.waiting_on = 0 AND m.name = '' AND t.task_id = m.task_id RETURNING 1)
-         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM finished)";
+         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM finished), (SELECT min(id) FROM taken)";
 }
 
 /// Makes its tables, empty.
@@ -83,6 +83,8 @@ pub struct Driver {
     worker: Uuid,
     /// Nothing below is claimable any more, as far as is known.
     low: i64,
+    /// The same of results.
+    low_result: i64,
 }
 
 impl Default for Driver {
@@ -90,6 +92,7 @@ impl Default for Driver {
         Driver {
             worker: Uuid::now_v7(),
             low: 0,
+            low_result: 0,
         }
     }
 }
@@ -110,17 +113,25 @@ impl Driver {
             .bind(self.low)
             .bind(most);
         let ids: Vec<i64> = CLAIM.run(claim.fetch_all(&mut *connection)).await?;
-        // Where there is less than there may be, something may lie further back.
-        self.low = match ids.iter().min() {
-            Some(lowest) if ids.len() as u64 == most.unsigned_abs() => (lowest - MARGIN).max(0),
-            _ => 0,
-        };
+        self.low = low(ids.len() as u64, ids.iter().min().copied(), most);
         if !ids.is_empty() {
             let submit = sqlx::query(SUBMIT.sql).bind(&ids).bind(self.worker);
             SUBMIT.run(submit.execute(&mut *connection)).await?;
         }
-        let advance = sqlx::query_as(ADVANCE.sql).bind(most);
-        ADVANCE.run(advance.fetch_one(connection)).await
+        let advance = sqlx::query_as(ADVANCE.sql).bind(most).bind(self.low_result);
+        let (steps, tasks, lowest): (i64, i64, Option<i64>) =
+            ADVANCE.run(advance.fetch_one(connection)).await?;
+        self.low_result = low(steps.unsigned_abs(), lowest, most);
+        Ok((steps, tasks))
+    }
+}
+
+/// From where the next look begins after one that found so many rows and the lowest of them. Where there were less
+/// than there may be, something may lie further back.
+fn low(found: u64, lowest: Option<i64>, most: i64) -> i64 {
+    match lowest {
+        Some(lowest) if found == most.unsigned_abs() => (lowest - MARGIN).max(0),
+        _ => 0,
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Result, statements};
 
 statements! {
     PARTITIONS, "ensure_partitions" = "SELECT tasker.ensure_partitions($1, $2)";
+    CLOSED, "index_closed_week" = "SELECT tasker.index_closed_week($1)";
     SETTING, "set_setting" =
         "INSERT INTO tasker.settings (name, value) VALUES ($1, $2)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE settings.value <> excluded.value";
@@ -48,6 +49,18 @@ pub async fn ensure_partitions_of(
         }
     }
     Ok(())
+}
+
+/// Gives weeks that are over at `at` the index that lists of rare states read, where they have none; returns how many.
+pub async fn index_closed_weeks(pool: &Pool, at: DateTime<Utc>) -> Result<u64> {
+    let mut made = 0;
+    loop {
+        let query = sqlx::query_scalar::<_, Option<String>>(CLOSED.sql).bind(at);
+        if CLOSED.run_at_length(query.fetch_one(pool)).await?.is_none() {
+            return Ok(made);
+        }
+        made += 1;
+    }
 }
 
 /// Tells the SQL functions a limit of the configuration.

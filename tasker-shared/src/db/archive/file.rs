@@ -26,7 +26,7 @@ impl Digest {
         let half = hash
             .iter()
             .take(16)
-            .fold(0, |sum, byte| sum << 8 | u128::from(*byte));
+            .fold(0, |sum, byte| (sum << 8) | u128::from(*byte));
         self.rows += 1;
         self.sum = self.sum.wrapping_add(half);
     }

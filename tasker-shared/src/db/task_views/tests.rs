@@ -9,6 +9,7 @@ use super::super::pool::{Pool, Target};
 use super::super::{migrate, step_views, templates};
 use super::*;
 use crate::embedded::Temporary;
+use crate::ids;
 use crate::plan::Outcome;
 use crate::template::{self, Limits};
 use crate::wire::status;
@@ -70,6 +71,13 @@ impl World {
         .execute(&self.pool)
         .await
         .unwrap();
+        if !state.is_final() {
+            sqlx::query("INSERT INTO tasker.task_counts (state, change) VALUES ($1, 1)")
+                .bind(state as i16)
+                .execute(&self.pool)
+                .await
+                .unwrap();
+        }
         let join: Step = (if state.is_final() { 6 } else { 0 }, false, None, None);
         for (number, step) in (1..).zip([steps[0], steps[1], join]) {
             self.step(task, number, step, at).await;

@@ -1,0 +1,160 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::*;
+use crate::db::pool::Target;
+use crate::db::{migrate, upkeep};
+use crate::embedded::Temporary;
+
+/// How a list is found, as the server tells it after it has looked.
+async fn plan(connection: &mut PgConnection, statement: Statement, filter: &Filter) -> String {
+    let sql = format!("EXPLAIN (ANALYZE, COSTS OFF) {}", statement.sql);
+    let query = bind_filter(sqlx::query_scalar(AssertSqlSafe(sql)), filter, None);
+    let lines: Vec<String> = query
+        .bind(50_i64)
+        .bind(0_i64)
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    lines.join("\n")
+}
+
+#[test]
+fn a_list_is_found_by_what_is_rare() {
+    let text = |text: &str| Some(text.to_owned());
+    let filter = Filter::default;
+    let table = [
+        (filter(), Way::All),
+        (
+            Filter {
+                state: Some(TaskState::Complete),
+                ..filter()
+            },
+            Way::All,
+        ),
+        (
+            Filter {
+                state: Some(TaskState::Error),
+                ..filter()
+            },
+            Way::State(TaskState::Error),
+        ),
+        (
+            Filter {
+                initiator: text("unknown"),
+                ..filter()
+            },
+            Way::All,
+        ),
+        (
+            Filter {
+                initiator: text("me"),
+                templates: Some(vec![1]),
+                ..filter()
+            },
+            Way::Initiator,
+        ),
+        (
+            Filter {
+                tag: text("a"),
+                state: Some(TaskState::Error),
+                ..filter()
+            },
+            Way::Tag,
+        ),
+        (
+            Filter {
+                templates: Some(vec![1]),
+                state: Some(TaskState::Complete),
+                ..filter()
+            },
+            Way::Templates,
+        ),
+        (
+            Filter {
+                correlation_id: Some(Uuid::nil()),
+                tag: text("a"),
+                ..filter()
+            },
+            Way::Correlation,
+        ),
+    ];
+    for (filter, expected) in table {
+        assert_eq!(Way::of(&filter), expected, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_rare_is_found_without_reading_weeks_of_history() {
+    let postgres = Temporary::start().await.unwrap();
+    let target = Target::parse(postgres.url(), "lists", Duration::from_secs(10)).unwrap();
+    migrate::run(&target).await.unwrap();
+    let pool = target.pool(1);
+    let mut connection = target.connect().await.unwrap();
+    let then = "2024-05-15T12:00:00Z".parse().unwrap();
+    upkeep::ensure_partitions(&pool, then, 0).await.unwrap();
+    let fill = "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, initiator, tags, created_at, updated_at)
+                SELECT (left(tasker.lowest_uuid_at(timestamptz '2024-05-15Z' + n * interval '1 s')::text, 24) || lpad(to_hex(n), 12, '0'))::uuid, 1,
+                       CASE n WHEN 77 THEN 9 ELSE 8 END, 0, false, '{}', gen_random_uuid(),
+                       CASE n WHEN 78 THEN 'me' ELSE 'you' END, CASE n WHEN 79 THEN ARRAY['rare', 'all'] ELSE ARRAY['all'] END, now(), now()
+                  FROM generate_series(1, 20000) AS n";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    sqlx::query("ANALYZE tasker.tasks")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert!(upkeep::index_closed_weeks(&pool, Utc::now()).await.unwrap() >= 2);
+    assert_eq!(
+        upkeep::index_closed_weeks(&pool, Utc::now()).await.unwrap(),
+        0
+    );
+
+    let text = |text: &str| Some(text.to_owned());
+    let rare = [
+        Filter {
+            state: Some(TaskState::Error),
+            ..Filter::default()
+        },
+        Filter {
+            state: Some(TaskState::Pending),
+            ..Filter::default()
+        },
+        Filter {
+            initiator: text("me"),
+            ..Filter::default()
+        },
+        Filter {
+            tag: text("rare"),
+            ..Filter::default()
+        },
+    ];
+    for filter in rare {
+        let way = Way::choose(&pool, &filter).await.unwrap();
+        assert_eq!(way, Way::of(&filter));
+        let (listing, _) = way.statements();
+        let plan = plan(&mut connection, listing, &filter).await;
+        let read_all = plan.lines().any(|line| {
+            let removed = line.trim().strip_prefix("Rows Removed by Filter: ");
+            removed.is_some_and(|rows| rows.parse::<u64>().unwrap() > 1_000)
+        });
+        assert!(!read_all, "{filter:?}\n{plan}");
+        let expected = if filter.state == Some(TaskState::Pending) {
+            0
+        } else {
+            1
+        };
+        assert_eq!(
+            list(&pool, &filter, None, 0, 50).await.unwrap().len(),
+            expected
+        );
+        assert_eq!(count(&pool, &filter).await.unwrap(), Some(expected as i64));
+    }
+    let common = Filter {
+        tag: text("all"),
+        ..Filter::default()
+    };
+    assert_eq!(Way::choose(&pool, &common).await.unwrap(), Way::All);
+}
