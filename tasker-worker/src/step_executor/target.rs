@@ -78,26 +78,3 @@ impl Executor {
         }
     }
 }
-
-impl End {
-    /// What it says of the target that the handler talks to.
-    fn verdict(&self) -> Verdict {
-        let End::Failure(outcome, error, kind) = self else {
-            return Verdict::Answered;
-        };
-        match (outcome, kind) {
-            (Outcome::Permanent, ErrorType::HandlerError | ErrorType::ResultInvalid) => {
-                match error.error_type() {
-                    "settings_error" => Verdict::Nothing,
-                    _ => Verdict::Answered,
-                }
-            }
-            (Outcome::Retryable, ErrorType::HandlerError)
-            | (Outcome::Timeout, ErrorType::Timeout) => Verdict::Troubled {
-                reason: error.message().to_owned(),
-                asked: error.after(),
-            },
-            _ => Verdict::Nothing,
-        }
-    }
-}

@@ -168,7 +168,7 @@ async fn work(
     progress.drain();
     claiming.cancel();
     let drained = Instant::now() + drain_timeout;
-    let (last, end) = (drained + HAND_BACK, drained + END);
+    let (last, until) = (drained + HAND_BACK, drained + END);
     // The claim loop holds the way to the executor; when it and the last step are gone, the channels close.
     if timeout_at(last, &mut claims).await.is_err() {
         claims.abort();
@@ -181,7 +181,7 @@ async fn work(
     }
     beating.cancel();
     beside.close();
-    if timeout_at(end, beside.wait()).await.is_err() {
+    if timeout_at(until, beside.wait()).await.is_err() {
         tracing::warn!("the lease could not be ended; it runs out by itself");
     }
     if !is_told {

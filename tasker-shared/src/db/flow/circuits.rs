@@ -67,7 +67,7 @@ impl World {
     }
 
     async fn circuits(&self) -> Vec<Circuit> {
-        circuits::list(&self.pool, 10).await.unwrap()
+        circuits::list(&self.pool, 10, None).await.unwrap()
     }
 
     async fn parked_for(&self) -> Option<Duration> {
