@@ -51,7 +51,7 @@ macro_rules! fits {
 /// The same through the index that serves a filter best, as one list, newest first: $10 the templates, $11 the
 /// correlation id. No list needs more of one template than its page and what is before it ($12). What has not ended
 /// is counted, and when as many are found nothing older is looked at. Weeks that are over have an index of what did
-/// not complete, which a statement only meets that names the state.
+/// not complete, which a statement only meets that says `state <> 8`.
 macro_rules! listed {
     (all) => {
         concat!("SELECT t.task_uuid FROM tasker.tasks t WHERE $10::int4[] IS NULL AND $11::uuid IS NULL AND ", fits!(),
@@ -80,22 +80,23 @@ macro_rules! listed {
     };
     (in_process) => {
         concat!("SELECT t.task_uuid FROM (
-                     SELECT t.* FROM tasker.tasks t WHERE t.state = $8 AND t.task_uuid >= $1::uuid AND t.task_uuid < $2::uuid
+                     SELECT t.* FROM tasker.tasks t WHERE t.state = $8 AND t.state <> 8 AND t.task_uuid >= $1::uuid AND t.task_uuid < $2::uuid
                       ORDER BY t.task_uuid DESC
                       LIMIT (SELECT greatest(coalesce(sum(c.change), 0), 0) FROM tasker.task_counts c WHERE c.state = $8)) t
                   WHERE $11::uuid IS NULL AND ($10::int4[] IS NULL OR t.template_id = ANY ($10)) AND ", fits!(),
                 " ORDER BY t.task_uuid DESC LIMIT $12::int8")
     };
-    ($state:literal) => {
+    (not_complete) => {
         concat!("SELECT t.task_uuid FROM tasker.tasks t
-                  WHERE t.state = ", $state, " AND $11::uuid IS NULL AND ($10::int4[] IS NULL OR t.template_id = ANY ($10)) AND ", fits!(),
+                  WHERE t.state = $8 AND t.state <> 8 AND $11::uuid IS NULL
+                    AND ($10::int4[] IS NULL OR t.template_id = ANY ($10)) AND ", fits!(),
                 " ORDER BY t.task_uuid DESC LIMIT $12::int8")
     };
 }
 
 /// A page of it: what is before it ($13) left out.
 macro_rules! paged {
-    ($list:tt) => {
+    ($list:ident) => {
         concat!(
             "SELECT p.task_uuid FROM (",
             listed!($list),
@@ -120,12 +121,8 @@ statements! {
     COUNT_TAG, "count_tasks_of_tag" = concat!("SELECT count(*) FROM (", listed!(of_tag), ") c");
     LIST_IN_PROCESS, "list_tasks_in_process" = paged!(in_process);
     COUNT_IN_PROCESS, "count_tasks_in_process" = concat!("SELECT count(*) FROM (", listed!(in_process), ") c");
-    LIST_FAILED, "list_tasks_failed" = paged!(9);
-    COUNT_FAILED, "count_tasks_failed" = concat!("SELECT count(*) FROM (", listed!(9), ") c");
-    LIST_CANCELLED, "list_tasks_cancelled" = paged!(10);
-    COUNT_CANCELLED, "count_tasks_cancelled" = concat!("SELECT count(*) FROM (", listed!(10), ") c");
-    LIST_RESOLVED, "list_tasks_resolved" = paged!(11);
-    COUNT_RESOLVED, "count_tasks_resolved" = concat!("SELECT count(*) FROM (", listed!(11), ") c");
+    LIST_NOT_COMPLETE, "list_tasks_not_complete" = paged!(not_complete);
+    COUNT_NOT_COMPLETE, "count_tasks_not_complete" = concat!("SELECT count(*) FROM (", listed!(not_complete), ") c");
     TAGGED, "count_lately_tagged" =
         "SELECT count(*) FILTER (WHERE $1 = ANY (t.tags)) FROM (SELECT tags FROM tasker.tasks ORDER BY task_uuid DESC LIMIT 2000) t";
 }
@@ -185,9 +182,7 @@ impl Way {
             Way::Correlation => (LIST_OF_CORRELATION, COUNT_OF_CORRELATION),
             Way::Initiator => (LIST_INITIATOR, COUNT_INITIATOR),
             Way::Tag => (LIST_TAG, COUNT_TAG),
-            Way::State(TaskState::Error) => (LIST_FAILED, COUNT_FAILED),
-            Way::State(TaskState::Cancelled) => (LIST_CANCELLED, COUNT_CANCELLED),
-            Way::State(TaskState::ResolvedManually) => (LIST_RESOLVED, COUNT_RESOLVED),
+            Way::State(state) if state.is_final() => (LIST_NOT_COMPLETE, COUNT_NOT_COMPLETE),
             Way::State(_) => (LIST_IN_PROCESS, COUNT_IN_PROCESS),
             Way::Templates => (LIST_OF_TEMPLATES, COUNT_OF_TEMPLATES),
             Way::All => (LIST_ALL, COUNT_ALL),

@@ -2,23 +2,35 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
 use super::*;
 use crate::db::pool::Target;
 use crate::db::{migrate, upkeep};
 use crate::embedded::Temporary;
 
-/// How a list is found, as the server tells it after it has looked.
+/// How a list is found by the plan that serves every call, as the server tells it after it has looked.
 async fn plan(connection: &mut PgConnection, statement: Statement, filter: &Filter) -> String {
-    let sql = format!("EXPLAIN (ANALYZE, COSTS OFF) {}", statement.sql);
-    let query = bind_filter(sqlx::query_scalar(AssertSqlSafe(sql)), filter, None);
-    let lines: Vec<String> = query
-        .bind(50_i64)
-        .bind(0_i64)
-        .fetch_all(connection)
-        .await
-        .unwrap();
+    let text = |text: &Option<String>| match text {
+        Some(text) => format!("'{text}'"),
+        None => "NULL".to_owned(),
+    };
+    let state = filter.state.map(|state| (state as i16).to_string());
+    let prepare = format!(
+        "SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE list AS {}",
+        statement.sql
+    );
+    connection.execute(AssertSqlSafe(prepare)).await.unwrap();
+    let explain = format!(
+        "EXPLAIN (ANALYZE, COSTS OFF) EXECUTE list ('{}', '{}', NULL, NULL, {}, {}, NULL, {}, NULL, NULL, NULL, 50, 0)",
+        Uuid::nil(),
+        Uuid::max(),
+        text(&filter.tag),
+        text(&filter.initiator),
+        state.unwrap_or_else(|| "NULL".to_owned()),
+    );
+    let lines = connection.fetch_all(AssertSqlSafe(explain)).await.unwrap();
+    let lines: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
     lines.join("\n")
 }
 
