@@ -9,6 +9,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::door::answered;
 use super::pool::Target;
 
 /// What a wake is about.
@@ -135,11 +136,11 @@ async fn listen_once(
     pause: &mut Duration,
 ) -> Result<(), sqlx::Error> {
     let pool = target.unmeasured_pool(1);
-    let mut listener = PgListener::connect_with(&pool).await?;
+    let mut listener = answered(PgListener::connect_with(&pool)).await?;
     listener.ignore_pool_close_event(true);
     let own = format!("tasker_self_{}", uuid::Uuid::new_v4().simple());
     let channels = topics.iter().map(|t| t.channel()).chain([own.as_str()]);
-    listener.listen_all(channels).await?;
+    answered(listener.listen_all(channels)).await?;
     *pause = Duration::from_millis(100);
     wakes.set_hears(true);
     hears(true);
@@ -159,10 +160,8 @@ async fn listen_once(
             Err(_) if tested => return Err(sqlx::Error::PoolTimedOut),
             Err(_) => {
                 tested = true;
-                sqlx::query("SELECT pg_notify($1, '')")
-                    .bind(&own)
-                    .execute(&mut listener)
-                    .await?;
+                let notify = sqlx::query("SELECT pg_notify($1, '')").bind(&own);
+                answered(notify.execute(&mut listener)).await?;
             }
         }
     }
