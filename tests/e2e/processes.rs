@@ -170,3 +170,28 @@ async fn processes_end_by_themselves_when_whoever_started_them_was_killed() {
     stack.server().abandon();
     assert!(stack.server().ended().await.success());
 }
+
+#[tokio::test]
+async fn a_listener_whose_connection_fell_silent_listens_anew() {
+    let setup = Setup {
+        meddled: true,
+        ..Setup::default()
+    };
+    let stack = setup.start().await;
+    let of_worker = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tasker-worker%' AND query LIKE 'LISTEN %'";
+    let listeners = async || -> Vec<i32> {
+        let pids = sqlx::query_scalar(of_worker).fetch_all(stack.sql());
+        pids.await.unwrap()
+    };
+    let silent = until(PATIENCE, async || match listeners().await {
+        pids if !pids.is_empty() => Ok(pids),
+        _ => Err("nobody listens".to_owned()),
+    })
+    .await;
+    stack.line("worker-1").silence();
+    until(2 * PATIENCE, async || match listeners().await {
+        pids if pids.iter().any(|pid| !silent.contains(pid)) => Ok(()),
+        pids => Err(format!("{pids:?} listen")),
+    })
+    .await;
+}

@@ -57,8 +57,8 @@ fn files(archive: &Path) -> Vec<PathBuf> {
 /// What the archive of a part says.
 fn archived(archive: &Path, part: &str) -> String {
     let name = format!("{part}.jsonl.gz");
-    let files = files(archive).into_iter();
-    let file = files.filter(|path| path.ends_with(&name)).next_back();
+    let mut files = files(archive).into_iter();
+    let file = files.rfind(|path| path.ends_with(&name));
     let unpacked = Command::new("gzip").arg("-dc").arg(file.unwrap()).output();
     String::from_utf8(unpacked.unwrap().stdout).unwrap()
 }

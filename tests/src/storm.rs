@@ -89,7 +89,8 @@ pub async fn run(options: &Options) -> Report {
         let names: Vec<String> = recovery
             .kinds
             .iter()
-            .map(|(kind, struck)| format!("{kind} [{struck}]"))
+            .zip(&recovery.whom)
+            .map(|((kind, struck), whom)| format!("{kind} [{}]", format!("{whom} {struck}").trim()))
             .collect();
         eprintln!(
             "{:>6.1} s {done:>4}  {} – got over in {:.1} s{}; {} tasks accepted",

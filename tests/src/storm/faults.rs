@@ -15,8 +15,9 @@ use super::{circuit, tables};
 use crate::process::Process;
 use crate::proxy::Line;
 
-/// How long a fault is waited for to strike something; what it has not struck then counts as nothing.
-const NOTICED: Duration = Duration::from_secs(20);
+/// How long a fault is waited for to strike something; what it has not struck then counts as nothing. A process whose
+/// connections fell silent a moment ago does nothing for some twenty seconds, now and then twice that.
+const NOTICED: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// The bytes a second of a line that is slowed.
@@ -67,6 +68,21 @@ pub(super) enum Begun {
     /// Something that is done to the tables, until it has struck something.
     Tables(Option<JoinHandle<usize>>),
     TargetAway,
+}
+
+impl Begun {
+    /// The processes that it strikes, by name; nobody where it strikes all alike.
+    pub(super) fn whom(&self) -> String {
+        match self {
+            Begun::Killed { who, .. } | Begun::Frozen { who, .. } | Begun::Ending(who) => match who
+            {
+                Who::Worker(index) => format!("worker-{}", index + 1),
+                Who::Server(index) => format!("server-{}", index + 1),
+            },
+            Begun::Lines { names, .. } | Begun::Clocks { names, .. } => names.join(" "),
+            _ => String::new(),
+        }
+    }
 }
 
 impl Scene {

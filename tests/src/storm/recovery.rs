@@ -57,7 +57,7 @@ pub(super) async fn probe(pool: &PgPool, number: usize) -> (Vec<(String, Accepte
 }
 
 /// What the database does for servers and workers at the moment, and who keeps whom from it: for people.
-async fn what_runs(pool: &PgPool) -> String {
+pub(super) async fn what_runs(pool: &PgPool) -> String {
     let lines = sqlx::query_scalar(
         "SELECT format('%s %s, %s for %s, waits for %s %s: %s', pid, application_name, state, now() - state_change, wait_event,
                        pg_blocking_pids(pid), regexp_replace(left(query, 160), '[[:space:]]+', ' ', 'g'))

@@ -16,6 +16,8 @@ const DATABASE: Duration = Duration::from_secs(10);
 pub struct Recovery {
     /// The faults, each with how much it struck, where that is counted.
     pub kinds: Vec<(Kind, usize)>,
+    /// The processes that each struck, where it struck some and not all alike.
+    pub whom: Vec<String>,
     /// From the end of the faults until tasks asked for then were complete.
     pub recovered: Duration,
     /// Where a worker that held something was struck down.
@@ -25,6 +27,12 @@ pub struct Recovery {
 impl Recovery {
     fn is_alone(&self) -> bool {
         self.kinds.len() == 1
+    }
+
+    /// Until all of it had been got over.
+    fn time(&self) -> Duration {
+        let taken = self.taken_over.map(|taken| taken.time);
+        self.recovered.max(taken.unwrap_or_default())
     }
 }
 
@@ -139,7 +147,7 @@ impl Report {
     /// Longest recovery and number of a kind's strikes.
     fn cell(&self, kind: Kind, alone: bool) -> String {
         let times = self.strikes(|other| other == kind, alone);
-        let times: Vec<Duration> = times.map(|strike| strike.recovered).collect();
+        let times: Vec<Duration> = times.map(Recovery::time).collect();
         match times.iter().max() {
             Some(longest) => format!("{} ({})", seconds(Some(*longest)), times.len()),
             None => "–".to_owned(),
@@ -182,7 +190,7 @@ impl fmt::Display for Report {
 impl Report {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let audit = &self.audit;
-        let recovered = self.recoveries.iter().map(|strike| strike.recovered);
+        let recovered = self.recoveries.iter().map(Recovery::time);
         vec![
             ("seed", self.seed.to_string()),
             ("time", seconds(Some(self.took))),

@@ -113,9 +113,17 @@ impl Scene {
         let hold = faults.iter().map(|fault| fault.hold).max();
         tokio::time::sleep(hold.unwrap_or_default()).await;
         let (mut counts, mut taken_over) = (vec![0; begun.len()], None);
+        let whom: Vec<String> = begun.iter().map(|(_, fault)| fault.whom()).collect();
         // A process that is to end ends by itself only when what is around it is well again.
-        for (place, (_, fault)) in begun.iter_mut().enumerate().rev() {
+        for (place, (kind, fault)) in begun.iter_mut().enumerate().rev() {
             counts[place] += self.end(fault).await;
+            if counts[place] == 0 && kind.place() != Place::Process && kind.counted().is_some() {
+                let runs = recovery::what_runs(self.stack.sql()).await;
+                eprintln!(
+                    "{kind} [{}] struck nothing; there runs:\n{runs}",
+                    whom[place]
+                );
+            }
         }
         let recovered = self.recover(&faults).await;
         for (place, (kind, fault)) in begun.into_iter().enumerate() {
@@ -125,6 +133,7 @@ impl Scene {
         }
         Recovery {
             kinds: faults.iter().map(|fault| fault.kind).zip(counts).collect(),
+            whom,
             recovered,
             taken_over,
         }

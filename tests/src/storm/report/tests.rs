@@ -2,10 +2,14 @@ use super::*;
 
 const SHORT: Duration = Duration::from_secs(1);
 
+/// Makes something wrong.
+type Spoil = fn(&mut Report);
+
 /// A storm of one strike each of a killed worker, a crash and a cut, in which all went well.
 fn well() -> Report {
     let strike = |kind, struck, taken_over: Option<Duration>| Recovery {
         kinds: vec![(kind, struck)],
+        whom: vec![String::new()],
         recovered: SHORT,
         taken_over: taken_over.map(|time| TakenOver { kind, time }),
     };
@@ -34,7 +38,7 @@ fn a_storm_in_which_all_went_well_has_nothing_wrong() {
 
 #[test]
 fn what_struck_nothing_was_not_measured_or_took_too_long_is_wrong() {
-    let cases: [(&str, fn(&mut Report)); 6] = [
+    let cases: [(&str, Spoil); 6] = [
         ("struck nothing", |r| r.recoveries[2].kinds[0].1 = 0),
         ("struck nothing", |r| drop(r.recoveries.pop())),
         ("killed worker", |r| r.recoveries[0].taken_over = None),
@@ -63,6 +67,7 @@ fn the_table_tells_strikes_alone_from_those_with_another() {
     let mut report = well();
     report.recoveries.push(Recovery {
         kinds: vec![(Kind::WorkerKilled, 1), (Kind::ConnectionsCut, 2)],
+        whom: vec![String::new(), String::new()],
         recovered: 3 * SHORT,
         taken_over: None,
     });
