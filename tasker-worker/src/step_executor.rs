@@ -88,11 +88,13 @@ impl Executor {
                 Err(_) => None,
             };
             let executor = Arc::clone(self);
-            tokio::spawn(async move {
+            let running = async move {
                 executor
                     .run(worker, step, (slot, hold), blueprint, probing)
                     .await;
-            });
+            };
+            // The runtime moves what it is given several times, and this is some kilobytes.
+            tokio::spawn(Box::pin(running));
         }
     }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::partitions::leaving::{self, Mark, named};
@@ -16,6 +15,8 @@ use super::partitions::{Table, Week};
 use super::{Error as DbError, Statement, statements};
 
 mod file;
+
+use file::{Digest, Packer};
 
 /// Why a partition was not archived.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +52,6 @@ pub enum Error {
 const PAGE: usize = 10_000;
 /// Lines that are compressed together.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Such chunks that wait for the compressor.
-const WAITING: usize = 4;
 
 statements! {
     IDENTITY, "get_archive_identity" =
@@ -171,25 +170,20 @@ impl Shelf {
         unfinished: &Path,
         mark: Mark,
     ) -> Result<(), Error> {
-        let (lines, packed) = mpsc::channel(WAITING);
-        let path = unfinished.to_owned();
-        let packing = tokio::task::spawn_blocking(move || file::pack(&path, packed));
-        let read = read(connection, week, table, lines).await;
-        let digest = done(packing).await.map_err(at(unfinished))?;
-        read?;
+        let digest = read(connection, week, table, unfinished).await?;
         let (directory, part, temporary) = (
             self.directory.clone(),
             week.part(table),
             unfinished.to_owned(),
         );
-        let keeping = tokio::task::spawn_blocking(move || {
+        let keeping = beside(move || {
             let written = file::read(&temporary)?;
             if written == digest && written.rows == mark.rows {
                 file::keep(&directory, &part, &temporary, digest)?;
             }
             Ok(written.rows)
         });
-        match done(keeping).await.map_err(at(unfinished))? {
+        match keeping.await.map_err(at(unfinished))? {
             written if written == mark.rows => Ok(()),
             written => Err(Error::Incomplete {
                 path: unfinished.to_owned(),
@@ -223,13 +217,13 @@ struct Line {
     line: String,
 }
 
-/// Reads a part by its key and passes it on, line by line, until nobody takes it any more.
+/// Reads a part by its key into the file at `path`.
 async fn read(
     connection: &mut PgConnection,
     week: &Week,
     table: Table,
-    to: mpsc::Sender<Vec<u8>>,
-) -> Result<(), DbError> {
+    path: &Path,
+) -> Result<Digest, Error> {
     let (key, order) = match table {
         Table::Tasks => ("t.task_uuid, 0, 0", "t.task_uuid"),
         Table::Steps => ("t.task_uuid, t.step_no, 0", "t.task_uuid, t.step_no"),
@@ -242,39 +236,58 @@ async fn read(
           WHERE ({key}) > ($1::uuid, $2::int4, $3::int4) ORDER BY {order} LIMIT {PAGE}",
         week.part(table),
     );
+    let file = path.to_owned();
+    let created = beside(move || Packer::create(&file)).await;
+    let mut packer = created.map_err(at(path))?;
     let mut behind = (Uuid::nil(), 0, 0);
-    let mut chunk = Vec::new();
     loop {
-        let mut count = 0;
-        let page = async {
-            let query = sqlx::query_as::<_, Line>(AssertSqlSafe(sql.as_str()));
-            let query = query.bind(behind.0).bind(behind.1).bind(behind.2);
-            let mut rows = query.fetch(&mut *connection);
-            while let Some(row) = rows.try_next().await? {
-                behind = (row.task_uuid, row.step_no, row.attempt);
-                count += 1;
-                chunk.extend_from_slice(row.line.as_bytes());
-                chunk.push(b'\n');
-                if chunk.len() >= CHUNK_BYTES && to.send(std::mem::take(&mut chunk)).await.is_err()
-                {
-                    // The writer failed, and says why.
-                    break;
-                }
-            }
-            Ok(())
-        };
-        READ.run_at_length(page).await?;
-        if count < PAGE || to.is_closed() {
+        let page = read_page(connection, &sql, &mut behind, packer);
+        let (count, packed) = READ.run_at_length(page).await?;
+        packer = packed.map_err(at(path))?;
+        if count < PAGE {
             break;
         }
     }
-    let _ = to.send(chunk).await;
-    Ok(())
+    beside(|| packer.finish()).await.map_err(at(path))
 }
 
-/// What a blocking task came to.
-async fn done<T>(task: tokio::task::JoinHandle<io::Result<T>>) -> io::Result<T> {
-    task.await.map_err(io::Error::other)?
+/// Reads the rows behind a key, which becomes that of the last one, and says how many there were. Where the file
+/// cannot be written no more are read.
+async fn read_page(
+    connection: &mut PgConnection,
+    sql: &str,
+    behind: &mut (Uuid, i32, i32),
+    mut packer: Packer,
+) -> Result<(usize, io::Result<Packer>), sqlx::Error> {
+    let query = sqlx::query_as::<_, Line>(AssertSqlSafe(sql));
+    let query = query.bind(behind.0).bind(behind.1).bind(behind.2);
+    let mut rows = query.fetch(connection);
+    let (mut count, mut chunk) = (0, Vec::new());
+    while let Some(row) = rows.try_next().await? {
+        *behind = (row.task_uuid, row.step_no, row.attempt);
+        count += 1;
+        chunk.extend_from_slice(row.line.as_bytes());
+        chunk.push(b'\n');
+        if chunk.len() >= CHUNK_BYTES {
+            packer = match pack(packer, std::mem::take(&mut chunk)).await {
+                Ok(packer) => packer,
+                Err(error) => return Ok((count, Err(error))),
+            };
+        }
+    }
+    Ok((count, pack(packer, chunk).await))
+}
+
+async fn pack(mut packer: Packer, lines: Vec<u8>) -> io::Result<Packer> {
+    beside(move || packer.add(&lines).map(|()| packer)).await
+}
+
+/// Does what waits for the disk beside the threads of the runtime.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {

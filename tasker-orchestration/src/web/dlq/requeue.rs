@@ -72,6 +72,7 @@ pub(in crate::web) async fn requeue(
     responses(
         (status = 200, body = DlqRequeuedMany),
         (status = 400, body = ErrorResponse, description = "The filter is wrong, or there is none"),
+        (status = 404, body = ErrorResponse, description = "There is no dead letter `after`, or it is out of reach"),
         (status = 503, body = ErrorResponse, description = "The database is not available"),
     )
 )]

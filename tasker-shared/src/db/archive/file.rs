@@ -9,7 +9,6 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 
 const UNFINISHED: &str = ".jsonl.gz.unfinished";
 
@@ -76,20 +75,38 @@ pub(super) fn is_enough(free: u64, bytes: u64) -> bool {
     free >= bytes / 4
 }
 
-/// Compresses lines into a file, until there are no more, and makes it lasting.
-pub(super) fn pack(path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) -> io::Result<Digest> {
-    let mut gzip = GzEncoder::new(BufWriter::new(File::create(path)?), Compression::fast());
-    let mut digest = Digest::default();
-    while let Some(chunk) = lines.blocking_recv() {
-        for line in chunk.split_inclusive(|byte| *byte == b'\n') {
-            digest.add(line);
-        }
-        gzip.write_all(&chunk)?;
+/// A file that is being written.
+#[derive(Debug)]
+pub(super) struct Packer {
+    gzip: GzEncoder<BufWriter<File>>,
+    digest: Digest,
+}
+
+impl Packer {
+    /// An empty file at `path`.
+    pub(super) fn create(path: &Path) -> io::Result<Packer> {
+        let file = BufWriter::new(File::create(path)?);
+        Ok(Packer {
+            gzip: GzEncoder::new(file, Compression::fast()),
+            digest: Digest::default(),
+        })
     }
-    let mut buffer = gzip.finish()?;
-    buffer.flush()?;
-    buffer.get_ref().sync_all()?;
-    Ok(digest)
+
+    /// Compresses whole lines into the file.
+    pub(super) fn add(&mut self, lines: &[u8]) -> io::Result<()> {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            self.digest.add(line);
+        }
+        self.gzip.write_all(lines)
+    }
+
+    /// Makes the file lasting, and says what is in it.
+    pub(super) fn finish(self) -> io::Result<Digest> {
+        let mut buffer = self.gzip.finish()?;
+        buffer.flush()?;
+        buffer.get_ref().sync_all()?;
+        Ok(self.digest)
+    }
 }
 
 /// Reads a file through.
