@@ -14,8 +14,8 @@ pub(super) mod silence;
 #[cfg(test)]
 mod tls;
 
-pub use measured::Pool;
 pub(super) use measured::apart_from_waiting;
+pub use measured::{Acquires, Pool};
 
 /// A connection unused for so long may have died meanwhile: a database takes longer than that to restart.
 const REST: Duration = Duration::from_secs(1);

@@ -14,6 +14,8 @@ use tasker_shared::wire::{
 use super::super::App;
 use super::OperationalState;
 
+/// Connections of loops: submissions by SQL, results, shards, stale tasks, the pulse, and two for what is due.
+const LOOPS: u32 = 7;
 /// A pool or channel is degraded from this share of it in use.
 const FULL_PERCENT: f64 = 90.0;
 /// Results that wait longer than this for a server say that servers do not keep up.
@@ -243,21 +245,25 @@ impl App {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
         let max = self.loaded.config.database.max_connections;
         let active = self.pool.size().saturating_sub(idle);
+        let acquires = self.pool.acquires();
         PoolDetail {
             active_connections: active,
             idle_connections: idle,
             max_connections: max,
             utilization_percent: percent(f64::from(active), f64::from(max)),
-            ..PoolDetail::default()
+            total_acquires: acquires.total,
+            slow_acquires: acquires.slow,
+            acquire_errors: acquires.errors,
+            average_acquire_time_ms: acquires.average().as_secs_f64() * 1e3,
+            max_acquire_time_ms: acquires.longest.as_secs_f64() * 1e3,
         }
     }
 
-    /// Connections that loops keep beside the pool: stores, submissions by SQL, results, stale tasks, the pulse, gauges
-    /// and listening.
+    /// Connections that nothing else can use, and that nobody waits for: those of the loops, of stores and of listening.
     fn pinned(&self) -> u32 {
         let config = &self.loaded.config;
         config.server.submit_connections
-            + 4
+            + LOOPS
             + u32::from(config.telemetry.enabled)
             + u32::from(config.database.listen)
     }

@@ -14,8 +14,13 @@ use sqlx::postgres::{PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, Pg
 use sqlx::{Connection, Describe, Either, Error, Execute, Executor, Postgres, SqlStr};
 use tokio::runtime::Handle;
 
+use self::acquired::Acquired;
 use super::silence::{in_vain, silent, within, within_since};
 use crate::metrics::database::{self, PoolUse};
+
+mod acquired;
+
+pub use acquired::Acquires;
 
 /// How long a query is left to run that nobody waits for any more.
 const LEFT: Duration = Duration::from_secs(20);
@@ -25,6 +30,7 @@ const LEFT: Duration = Duration::from_secs(20);
 pub struct Pool {
     name: &'static str,
     inner: Arc<PgPool>,
+    acquired: Arc<Acquired>,
 }
 
 tokio::task_local! {
@@ -80,7 +86,11 @@ impl Pool {
                     }
                 })
         });
-        Pool { name, inner }
+        Pool {
+            name,
+            inner,
+            acquired: Arc::default(),
+        }
     }
 
     /// Connections that it has open.
@@ -91,6 +101,11 @@ impl Pool {
     /// Those of them that nobody uses.
     pub fn num_idle(&self) -> usize {
         self.inner.num_idle()
+    }
+
+    /// How connections have been got from it.
+    pub fn acquires(&self) -> Acquires {
+        self.acquired.sum()
     }
 
     /// A connection, opened where none is free and there may be another.
@@ -106,6 +121,7 @@ impl Pool {
         let acquired = self.inner.acquire().await;
         let took = began.elapsed();
         database::pool_waited(self.name, took);
+        self.acquired.add(took, acquired.is_ok());
         if acquired.is_ok() {
             waited(took);
         }
