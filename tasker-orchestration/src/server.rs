@@ -207,9 +207,7 @@ impl Server {
                 Ok(())
             }
             Ok(None) => {
-                if tokio::time::timeout(patience, serving.end()).await.is_err() {
-                    tracing::warn!("requests did not end in time; they are cut off");
-                }
+                serving.end_within(patience).await;
                 Ok(())
             }
             Err(error) => Err(error),

@@ -244,14 +244,8 @@ impl Sender {
 
     async fn make_partitions(&mut self, ended: &[Ended], about: &About) {
         let tasks = ended.iter().filter_map(|ended| about.get(&ended.id));
-        let times: Vec<_> = tasks.map(|(_, task, _)| ids::accepted_at(*task)).collect();
-        let made = match self.connection.get().await {
-            Ok(connection) => upkeep::ensure_partitions_of(connection, times).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = self.connection.check(made) {
-            tracing::warn!(%error, "partitions could not be made");
-        }
+        let times = tasks.map(|(_, task, _)| ids::accepted_at(*task));
+        upkeep::try_partitions_of(&mut self.connection, times).await;
     }
 }
 

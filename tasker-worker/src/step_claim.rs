@@ -92,12 +92,11 @@ impl Claim {
             match db::tell(&self.breaker, passed) {
                 // The next one shows whether the database is back for good.
                 Ok(Found::Nothing) if !self.breaker.is_closed() => {}
-                Ok(Found::Nothing) => self.wait(&stop).await,
-                Ok(Found::All) => {
-                    self.patience.found();
-                    self.wait(&stop).await;
+                Ok(found) => {
+                    if self.patience.found(found) {
+                        self.wait(&stop).await;
+                    }
                 }
-                Ok(Found::Part) => self.patience.found(),
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
                     metrics::claim_failed();
@@ -274,10 +273,14 @@ impl Claim {
 
 /// Whether there may be more than was claimed: where a lane, or all of them together, gave what was asked for.
 fn found(claimed: &[Claimed], takes: &[Take], most: usize) -> Found {
-    let gave = |take: &Take| claimed.iter().filter(|step| step.lane == take.lane).count() as i64;
+    let mut gave: HashMap<i32, i64> = HashMap::new();
+    for step in claimed {
+        *gave.entry(step.lane).or_default() += 1;
+    }
+    let is_full = |take: &Take| gave.get(&take.lane).is_some_and(|gave| *gave >= take.most);
     match claimed.len() {
         0 => Found::Nothing,
-        all if all >= most || takes.iter().any(|take| gave(take) >= take.most) => Found::Part,
+        all if all >= most || takes.iter().any(is_full) => Found::Part,
         _ => Found::All,
     }
 }

@@ -66,12 +66,11 @@ impl ResultProcessor {
             match db::tell(&self.breaker, passed) {
                 // The next one shows whether the database is back for good.
                 Ok(Found::Nothing) if !self.breaker.is_closed() => {}
-                Ok(Found::Nothing) => self.wait(&stop).await,
-                Ok(Found::All) => {
-                    self.patience.found();
-                    self.wait(&stop).await;
+                Ok(found) => {
+                    if self.patience.found(found) {
+                        self.wait(&stop).await;
+                    }
                 }
-                Ok(Found::Part) => self.patience.found(),
                 Err(error) => {
                     tracing::warn!(%error, "processing results failed; trying again");
                     tokio::time::sleep(PAUSE).await;

@@ -1,5 +1,5 @@
-//! Upkeep: partitions made ahead, weeks that are over indexed, answers of old controls removed, counts of tasks and statistics folded. A duty of the
-//! whole cluster: done by the owner of shard 0.
+//! Upkeep: partitions made ahead, weeks that are over indexed, answers of old controls removed, counts of tasks and
+//! statistics folded. A duty of the whole cluster: done by the owner of shard 0.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 use sqlx::{PgConnection, PgExecutor};
 
-use super::pool::Pool;
+use super::pool::{Pinned, Pool};
 use super::{Result, statements};
 
 statements! {
@@ -60,6 +60,20 @@ pub async fn index_closed_weeks(pool: &Pool, at: DateTime<Utc>) -> Result<u64> {
             return Ok(made);
         }
         made += 1;
+    }
+}
+
+/// The same on a loop's own connection. A failure is only told: whoever needs the partitions tries again, and finds out.
+pub async fn try_partitions_of(
+    connection: &mut Pinned,
+    times: impl IntoIterator<Item = DateTime<Utc>>,
+) {
+    let made = match connection.get().await {
+        Ok(connection) => ensure_partitions_of(connection, times).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = connection.check(made) {
+        tracing::warn!(%error, "partitions could not be made");
     }
 }
 

@@ -241,9 +241,12 @@ impl Patience {
         }
     }
 
-    /// There was work.
-    pub fn found(&mut self) {
-        self.current = Patience::SHORTEST.min(self.longest);
+    /// Takes note of what a look found; says whether to wait before the next one.
+    pub fn found(&mut self, found: Found) -> bool {
+        if found != Found::Nothing {
+            self.current = Patience::SHORTEST.min(self.longest);
+        }
+        found != Found::Part
     }
 
     /// There was none: how long to wait, with jitter so that processes do not look in step. `hears` says whether
@@ -284,7 +287,7 @@ mod tests {
     fn patience_grows_while_nothing_is_found_and_shrinks_when_something_is() {
         let longest = Duration::from_millis(250);
         let mut patience = Patience::new(longest);
-        patience.found();
+        assert!(!patience.found(Found::Part) && patience.found(Found::All));
         let waits: Vec<Duration> = (0..8).map(|_| patience.wait(false)).collect();
         assert!(waits[0] < Duration::from_millis(10) && waits[7] > Duration::from_millis(190));
         assert!(waits[7] < Duration::from_millis(310));

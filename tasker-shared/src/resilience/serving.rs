@@ -131,6 +131,13 @@ where
         // Its only failure is a panic, which has been logged.
         let _ = self.task.await;
     }
+
+    /// The same, where what has not been answered within `limit` is cut off.
+    pub async fn end_within(self, limit: Duration) {
+        if tokio::time::timeout(limit, self.end()).await.is_err() {
+            tracing::warn!("requests did not end in time; they are cut off");
+        }
+    }
 }
 
 /// Accepts connections until `stop`, then waits for those there are.

@@ -100,7 +100,7 @@ impl Started {
                 Ok(())
             }
             Ok(false) => {
-                end(serving).await;
+                serving.end_within(LAST_ANSWERS).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -187,17 +187,7 @@ async fn work(
     if !is_told {
         shutdown.await;
     }
-    end(serving).await;
-}
-
-/// Lets requests be answered that run, for as long as they may take.
-async fn end(serving: Serving<axum::Router>) {
-    if tokio::time::timeout(LAST_ANSWERS, serving.end())
-        .await
-        .is_err()
-    {
-        tracing::warn!("requests did not end in time; they are cut off");
-    }
+    serving.end_within(LAST_ANSWERS).await;
 }
 
 /// Migrates what `migrate` leads to, and takes the lease. A database that is not there yet is waited for.

@@ -11,8 +11,7 @@ use tasker_shared::db::accept::{self, Begin, NewTask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::requests::{self, Request, Wanted};
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::Topic;
-use tasker_shared::db::wake::{Patience, Wakes};
+use tasker_shared::db::wake::{Found, Patience, Topic, Wakes};
 use tasker_shared::plan::stale::first_look;
 use tasker_shared::resilience::breaker::Breaker;
 use tasker_shared::{db, ids};
@@ -105,7 +104,7 @@ impl Outbox {
                 Ok(false) if !self.breaker.is_closed() => continue,
                 Ok(false) => {}
                 Ok(true) => {
-                    self.patience.found();
+                    self.patience.found(Found::Part);
                     continue;
                 }
                 Err(error) => tracing::warn!(%error, "taking submissions failed; trying again"),

@@ -119,7 +119,8 @@ impl Store {
                 }
                 Err(error) if error.is_missing_partition() => {
                     tracing::warn!(%error, "storing tasks failed; making their partitions");
-                    self.make_partitions(tasks).await;
+                    let times = tasks.iter().map(|task| task.created_at);
+                    upkeep::try_partitions_of(&mut self.connection, times).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "storing tasks failed");
@@ -128,17 +129,6 @@ impl Store {
             }
         }
         Err(Failed::Away { sent })
-    }
-
-    async fn make_partitions(&mut self, tasks: &[NewTask]) {
-        let times = tasks.iter().map(|task| task.created_at);
-        let made = match self.connection.get().await {
-            Ok(connection) => upkeep::ensure_partitions_of(connection, times).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = self.connection.check(made) {
-            tracing::warn!(%error, "partitions could not be made");
-        }
     }
 
     async fn try_store(&mut self, tasks: &[NewTask], sent: &mut bool) -> db::Result<Vec<Answer>> {
