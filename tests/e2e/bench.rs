@@ -144,6 +144,16 @@ async fn latency_is_told_alone_and_at_a_rate() {
 }
 
 #[tokio::test]
+async fn latency_is_compared_with_the_sketch() {
+    let report = bench("latency --tasks 5 --sketch").await;
+    let (own, sketch) = (&report["latency_ms"], &report["findings"]["sketch_ms"]);
+    assert_quantiles(sketch);
+    let times = number(&report["findings"]["times_the_sketch"]);
+    let ratio = number(&own["p50"]) / number(&sketch["p50"]);
+    assert!((ratio - times).abs() < 0.1, "{report}");
+}
+
+#[tokio::test]
 async fn single_requests_over_many_connections_are_answered_honestly() {
     let report = bench("submit --connections 32 --tasks 200").await;
     let found = &report["findings"];

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::ground::{Ground, asked};
 use super::load;
-use super::quantiles::Quantiles;
+use super::quantiles::{Quantiles, rounded};
 use super::report::milliseconds;
 use super::shape::{self, Graph, Shape};
 use super::stage::{Cast, Stage};
 use super::stretch::{Stretch, until_done};
-use super::{Bench, Outcome};
+use super::{Bench, Outcome, sketch};
 use crate::failure::Failure;
 
 const ALONE: u64 = 200;
@@ -39,6 +39,10 @@ pub(crate) struct Latency {
     /// How many tasks [default: 200 alone, or ten seconds of the rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     tasks: Option<u64>,
+    /// Also run the least that four steps in a line can take: bare loops in the same database that claim, load, submit
+    /// and advance
+    #[arg(long, conflicts_with_all = ["shape", "rate"])]
+    sketch: bool,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -54,8 +58,7 @@ impl Latency {
     pub(crate) async fn run(&self, bench: &mut Bench) -> Result<Outcome, Failure> {
         let graph = Graph::measured(self.shape);
         let tasks = self.tasks.unwrap_or_else(|| self.usual_tasks());
-        let parameters =
-            json!({"shape": self.shape.to_string(), "rate": self.rate, "tasks": tasks});
+        let parameters = json!({"shape": self.shape.to_string(), "rate": self.rate, "tasks": tasks, "sketch": self.sketch});
         let mut outcome = Outcome::of("latency", parameters);
         bench.progress.begin("starting a server and a worker");
         let cast = Cast {
@@ -78,7 +81,23 @@ impl Latency {
         }
         outcome.measured(measured);
         self.tell(&mut outcome, &bench.ground, &asked_for, &times);
+        if self.sketch {
+            let took = sketch::alone(bench, tasks, LOOK).await?;
+            self.compare(&mut outcome, Quantiles::of(took));
+        }
         Ok(outcome)
+    }
+
+    /// Tells how long the sketch's tasks took, and how many times as long ours do.
+    fn compare(&self, outcome: &mut Outcome, sketch: Option<Quantiles>) {
+        let Some(sketch) = sketch else { return };
+        outcome.find("sketch_ms", to_value(sketch).unwrap_or_default());
+        outcome.tell("the sketch", milliseconds(sketch));
+        if let Some(ours) = outcome.latency_ms {
+            let times = rounded(ours.p50 / sketch.p50.max(f64::MIN_POSITIVE));
+            outcome.find("times_the_sketch", times);
+            outcome.tell("against it", format!("{times:.2} times as long (p50)"));
+        }
     }
 
     fn usual_tasks(&self) -> u64 {

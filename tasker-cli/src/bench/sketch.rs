@@ -1,9 +1,13 @@
-//! The least that steps can cost PostgreSQL, driven by two connections at once in the same database.
+//! The least that steps can cost PostgreSQL, in the same database: driven by two connections at once, or by a worker and
+//! a server that wake each other for one task at a time.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tasker_shared::db::sketch::{self, Driver, STEPS};
+use tasker_shared::db::wake::{self, Topic, Wakes};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Bench;
 use super::ground::{Ground, asked};
@@ -40,20 +44,125 @@ struct Work {
 }
 
 async fn drive(ground: &Ground, work: &Work) -> Result<(), Failure> {
-    let mut connection = asked(ground.target.batches().connect().await)?;
-    let mut driver = Driver::default();
+    let mut driver = asked(Driver::connect(&ground.target).await)?;
     // A task is accepted for every one that can end meanwhile.
     let at_once = BATCH / STEPS;
     while work.to_end.load(Ordering::Relaxed) > 0 {
         let left = work.to_accept.fetch_sub(at_once, Ordering::Relaxed);
         if left > 0 {
             let tasks = i32::try_from(left.min(at_once)).unwrap_or(i32::MAX);
-            asked(driver.accept(&mut connection, tasks).await)?;
+            asked(driver.accept(tasks, false).await)?;
         }
-        let (steps, ended) = asked(driver.turn(&mut connection, BATCH).await)?;
+        let ids = asked(driver.claim(BATCH).await)?;
+        if !ids.is_empty() {
+            asked(driver.submit(&ids, false).await)?;
+        }
+        let advanced = driver.advance(BATCH, false).await;
+        let (steps, ended) = asked(advanced)?;
         work.steps
             .fetch_add(steps.unsigned_abs(), Ordering::Relaxed);
         work.to_end.fetch_sub(ended, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// How long tasks take, in milliseconds, one at a time, when a worker and a server do nothing but claim, load, submit
+/// and advance, each told by the other's notification. Between two there is as much time as `pause`.
+pub(super) async fn alone(
+    bench: &mut Bench,
+    tasks: u64,
+    pause: Duration,
+) -> Result<Vec<f64>, Failure> {
+    bench.progress.begin("running the sketch");
+    let ground = &bench.ground;
+    asked(sketch::create(&ground.pool).await)?;
+    let stop = CancellationToken::new();
+    let (tell, ended) = watch::channel(0);
+    let worker = Hop::begin(ground, &[Topic::Steps], &stop).await?;
+    let server = Hop::begin(ground, &[Topic::Results], &stop).await?;
+    let (worker, server) = (
+        tokio::spawn(worker.work()),
+        tokio::spawn(server.serve(tell)),
+    );
+    let took = ask(ground, tasks, pause, ended).await;
+    stop.cancel();
+    for hop in [worker, server] {
+        asked(hop.await.unwrap_or(Ok(())))?;
+    }
+    took
+}
+
+/// Asks for one task after the other.
+async fn ask(
+    ground: &Ground,
+    tasks: u64,
+    pause: Duration,
+    mut ended: watch::Receiver<u64>,
+) -> Result<Vec<f64>, Failure> {
+    let mut driver = asked(Driver::connect(&ground.target).await)?;
+    for task in 1..=tasks {
+        asked(driver.accept(1, true).await)?;
+        tokio::time::sleep(pause).await;
+        // Whoever ends early has failed, which is told of at the end.
+        let _ = ended.wait_for(|ended| *ended >= task).await;
+    }
+    asked(sketch::took(&ground.pool).await)
+}
+
+/// A worker or a server of the sketch.
+struct Hop {
+    driver: Driver,
+    wakes: Wakes,
+    topic: Topic,
+    stop: CancellationToken,
+}
+
+impl Hop {
+    /// How long it waits to be told before it looks by itself.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    async fn begin(
+        ground: &Ground,
+        topics: &'static [Topic; 1],
+        stop: &CancellationToken,
+    ) -> Result<Hop, Failure> {
+        let wakes = Wakes::default();
+        let target = ground.target.clone();
+        let listening = wake::listen(target, topics, wakes.clone(), |_| {}, stop.clone());
+        tokio::spawn(listening);
+        Ok(Hop {
+            driver: asked(Driver::connect(&ground.target).await)?,
+            wakes,
+            topic: topics[0],
+            stop: stop.clone(),
+        })
+    }
+
+    /// Waits to be told; whether to go on.
+    async fn told(&self) -> bool {
+        tokio::select! {
+            _ = self.wakes.wait(self.topic, Hop::PATIENCE) => true,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    async fn work(mut self) -> tasker_shared::db::Result<()> {
+        while self.told().await {
+            let ids = self.driver.claim(BATCH).await?;
+            if !ids.is_empty() {
+                self.driver.load(&ids).await?;
+                self.driver.submit(&ids, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve(mut self, tell: watch::Sender<u64>) -> tasker_shared::db::Result<()> {
+        while self.told().await {
+            let advanced = self.driver.advance(BATCH, true).await;
+            let (_, tasks) = advanced?;
+            tell.send_modify(|ended| *ended += tasks.unsigned_abs());
+        }
+        Ok(())
+    }
 }

@@ -1,11 +1,12 @@
 //! The least that a step can cost PostgreSQL: the whole durable cycle (accept, claim under a lease, submit, advance, end
-//! the task) as four set-based statements on tables of their own, without payloads, lanes, retries or telemetry.
-//! `tasker bench throughput --sketch` runs it in the same database, for Tasker's own speed to be seen against it.
+//! the task) as set-based statements on tables of their own, without lanes, retries or telemetry. `tasker bench
+//! throughput --sketch` and `tasker bench latency --sketch` run it in the same database, for Tasker's own speed to be
+//! seen against it.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::pool::Pool;
+use super::pool::{Pool, Target};
 use super::{Error, Result, statements};
 
 /// Steps of each task, which follow each other; one nameless join more ends the task.
@@ -38,8 +39,9 @@ statements! {
          graph AS (INSERT INTO tasker_sketch.steps (task_id, step_no, name, state, waiting_on, children)
                    SELECT task_id, n, CASE WHEN n <= $2 THEN 'step' ELSE '' END, CASE n WHEN 1 THEN 1 ELSE 0 END, CASE n WHEN 1 THEN 0 ELSE 1 END,
                           CASE WHEN n <= $2 THEN ARRAY[n + 1] ELSE '{}' END
-                     FROM made, generate_series(1, $2 + 1) AS n)
-         INSERT INTO tasker_sketch.ready (task_id, step_no) SELECT task_id, 1 FROM made";
+                     FROM made, generate_series(1, $2 + 1) AS n),
+         first AS (INSERT INTO tasker_sketch.ready (task_id, step_no) SELECT task_id, 1 FROM made)
+         SELECT count(pg_notify('tasker_steps', '')) FROM generate_series(1, 1) WHERE $3";
     CLAIM, "sketch_claim" =
         "WITH /* tasker bench */
          -- losing a claim in a crash is a redelivery, not a loss
@@ -48,12 +50,15 @@ statements! {
                     WHERE id = ANY (ARRAY (SELECT id FROM tasker_sketch.ready, lazily WHERE id > $2 AND visible_at <= now()
                                             ORDER BY id LIMIT $3 FOR UPDATE OF ready SKIP LOCKED)) RETURNING id)
          SELECT id FROM taken";
+    LOAD, "sketch_load" =
+        "SELECT /* tasker bench */ t.context::text FROM tasker_sketch.ready r JOIN tasker_sketch.tasks t USING (task_id) WHERE r.id = ANY ($1)";
     SUBMIT, "sketch_submit" =
         "WITH /* tasker bench */
          done AS (DELETE FROM tasker_sketch.ready WHERE id = ANY ($1) AND lease = $2 RETURNING *),
          history AS (INSERT INTO tasker_sketch.attempts
-                     SELECT task_id, step_no, attempt, $2, enqueued_at, leased_at, clock_timestamp(), 1, '{}' FROM done)
-         INSERT INTO tasker_sketch.results (task_id, step_no, attempt, outcome) SELECT task_id, step_no, attempt, 1 FROM done";
+                     SELECT task_id, step_no, attempt, $2, enqueued_at, leased_at, clock_timestamp(), 1, '{}' FROM done),
+         sent AS (INSERT INTO tasker_sketch.results (task_id, step_no, attempt, outcome) SELECT task_id, step_no, attempt, 1 FROM done)
+         SELECT count(pg_notify('tasker_results', '')) FROM generate_series(1, 1) WHERE $3";
     ADVANCE, "sketch_advance" =
         "WITH /* tasker bench */
          taken AS (DELETE FROM tasker_sketch.results WHERE id = ANY (ARRAY (
@@ -67,7 +72,10 @@ statements! {
          enqueued AS (INSERT INTO tasker_sketch.ready (task_id, step_no) SELECT task_id, step_no FROM moved WHERE waiting_on = 0 AND name <> ''),
          finished AS (UPDATE tasker_sketch.tasks t SET state = 9, completed_at = clock_timestamp() FROM moved m
                        WHERE m.waiting_on = 0 AND m.name = '' AND t.task_id = m.task_id RETURNING 1)
-         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM finished), (SELECT min(id) FROM taken)";
+         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM finished), (SELECT min(id) FROM taken)
+           FROM (SELECT count(pg_notify('tasker_steps', '')) AS n FROM generate_series(1, 1) WHERE $3) w WHERE w.n >= 0";
+    TOOK, "sketch_took" =
+        "SELECT /* tasker bench */ (extract(epoch FROM completed_at - created_at) * 1000)::float8 FROM tasker_sketch.tasks WHERE state = 9";
 }
 
 /// Makes its tables, empty.
@@ -77,9 +85,10 @@ pub async fn create(pool: &Pool) -> Result<()> {
         .map_err(|source| Error::new("create_sketch", source))
 }
 
-/// One of those that drive the sketch: server and worker in one.
+/// One of those that drive the sketch, server and worker in one, on a connection of its own.
 #[derive(Debug)]
 pub struct Driver {
+    connection: PgConnection,
     worker: Uuid,
     /// Nothing below is claimable any more, as far as is known.
     low: i64,
@@ -87,43 +96,68 @@ pub struct Driver {
     low_result: i64,
 }
 
-impl Default for Driver {
-    fn default() -> Driver {
-        Driver {
+impl Driver {
+    /// A driver with a connection to the database.
+    pub async fn connect(target: &Target) -> Result<Driver> {
+        Ok(Driver {
+            connection: target.batches().connect().await?,
             worker: Uuid::now_v7(),
             low: 0,
             low_result: 0,
-        }
+        })
     }
-}
 
-impl Driver {
-    /// Stores new tasks.
-    pub async fn accept(&self, connection: &mut PgConnection, tasks: i32) -> Result<()> {
+    /// Stores new tasks. `notify` wakes whoever claims.
+    pub async fn accept(&mut self, tasks: i32, notify: bool) -> Result<()> {
         let steps = i32::try_from(STEPS).unwrap_or(i32::MAX);
-        let query = sqlx::query(ACCEPT.sql).bind(tasks).bind(steps);
-        ACCEPT.run(query.execute(connection)).await.map(drop)
+        let query = sqlx::query(ACCEPT.sql).bind(tasks).bind(steps).bind(notify);
+        ACCEPT
+            .run(query.execute(&mut self.connection))
+            .await
+            .map(drop)
     }
 
-    /// Claims, runs and submits up to `most` steps, then advances as many; answers how many steps were advanced and how
-    /// many tasks ended.
-    pub async fn turn(&mut self, connection: &mut PgConnection, most: i64) -> Result<(i64, i64)> {
+    /// Claims up to `most` steps.
+    pub async fn claim(&mut self, most: i64) -> Result<Vec<i64>> {
         let claim = sqlx::query_scalar(CLAIM.sql)
             .bind(self.worker)
             .bind(self.low)
             .bind(most);
-        let ids: Vec<i64> = CLAIM.run(claim.fetch_all(&mut *connection)).await?;
+        let ids: Vec<i64> = CLAIM.run(claim.fetch_all(&mut self.connection)).await?;
         self.low = low(ids.len() as u64, ids.iter().min().copied(), most);
-        if !ids.is_empty() {
-            let submit = sqlx::query(SUBMIT.sql).bind(&ids).bind(self.worker);
-            SUBMIT.run(submit.execute(&mut *connection)).await?;
-        }
-        let advance = sqlx::query_as(ADVANCE.sql).bind(most).bind(self.low_result);
+        Ok(ids)
+    }
+
+    /// Reads the contexts of claimed steps.
+    pub async fn load(&mut self, ids: &[i64]) -> Result<Vec<String>> {
+        let query = sqlx::query_scalar(LOAD.sql).bind(ids);
+        LOAD.run(query.fetch_all(&mut self.connection)).await
+    }
+
+    /// Submits claimed steps. `notify` wakes whoever advances.
+    pub async fn submit(&mut self, ids: &[i64], notify: bool) -> Result<()> {
+        let query = sqlx::query(SUBMIT.sql);
+        let query = query.bind(ids).bind(self.worker).bind(notify);
+        SUBMIT
+            .run(query.execute(&mut self.connection))
+            .await
+            .map(drop)
+    }
+
+    /// Advances up to `most` steps; answers how many there were and how many tasks ended. `notify` wakes whoever claims.
+    pub async fn advance(&mut self, most: i64, notify: bool) -> Result<(i64, i64)> {
+        let query = sqlx::query_as(ADVANCE.sql);
+        let query = query.bind(most).bind(self.low_result).bind(notify);
         let (steps, tasks, lowest): (i64, i64, Option<i64>) =
-            ADVANCE.run(advance.fetch_one(connection)).await?;
+            ADVANCE.run(query.fetch_one(&mut self.connection)).await?;
         self.low_result = low(steps.unsigned_abs(), lowest, most);
         Ok((steps, tasks))
     }
+}
+
+/// How long each task took that has ended, from its acceptance, in milliseconds.
+pub async fn took(pool: &Pool) -> Result<Vec<f64>> {
+    TOOK.run(sqlx::query_scalar(TOOK.sql).fetch_all(pool)).await
 }
 
 /// From where the next look begins after one that found so many rows and the lowest of them. Where there were less
@@ -141,31 +175,33 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::db::pool::Target;
     use crate::embedded::Temporary;
 
     #[tokio::test]
     async fn every_step_of_the_sketch_is_run_once_and_every_task_ends() {
         let postgres = Temporary::start().await.unwrap();
         let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
-        create(&target.pool(1)).await.unwrap();
-        let mut connection = target.batches().connect().await.unwrap();
-        let mut driver = Driver::default();
-        driver.accept(&mut connection, 5).await.unwrap();
+        let pool = target.pool(1);
+        create(&pool).await.unwrap();
+        let mut driver = Driver::connect(&target).await.unwrap();
+        driver.accept(5, false).await.unwrap();
         let (mut steps, mut tasks) = (0, 0);
         for _ in 0..20 {
-            let (advanced, ended) = driver.turn(&mut connection, 3).await.unwrap();
+            let ids = driver.claim(3).await.unwrap();
+            let contexts = driver.load(&ids).await.unwrap();
+            assert_eq!(contexts.len(), ids.len());
+            driver.submit(&ids, false).await.unwrap();
+            let advanced = driver.advance(3, false).await;
+            let (advanced, ended) = advanced.unwrap();
             steps += advanced;
             tasks += ended;
         }
         assert_eq!((steps, tasks), (5 * STEPS, 5));
         let left = "SELECT (SELECT count(*) FROM tasker_sketch.ready) + (SELECT count(*) FROM tasker_sketch.results)
                          + (SELECT count(*) FROM tasker_sketch.tasks WHERE state <> 9)";
-        let left: i64 = sqlx::query_scalar(left)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let left: i64 = sqlx::query_scalar(left).fetch_one(&pool).await.unwrap();
         assert_eq!(left, 0);
-        assert_eq!(STATEMENTS.len(), 4);
+        assert_eq!(took(&pool).await.unwrap().len(), 5);
+        assert_eq!(STATEMENTS.len(), 6);
     }
 }
