@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::submit::{self, Ended};
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::Throttle;
+use tasker_shared::db::wake::{Pace, Throttle};
 use tasker_shared::metrics::{Correlation, worker as metrics};
 use tasker_shared::plan::Outcome;
 use tasker_shared::resilience::breaker::Breaker;
@@ -70,6 +70,7 @@ pub(crate) struct Sender {
     channel: Receiver<Finished>,
     backlog: Arc<Backlog>,
     throttle: Throttle,
+    pace: Pace,
     /// Told how handing in goes, and never asked.
     breaker: Breaker,
 }
@@ -83,6 +84,7 @@ pub(crate) fn channel(capacity: usize, connection: Pinned, breaker: Breaker) -> 
         channel: receiver,
         backlog: Arc::clone(&backlog),
         throttle: Throttle::new(Instant::now()),
+        pace: Pace::default(),
         breaker,
     };
     let results = Results {
@@ -147,9 +149,15 @@ impl Sender {
                     .or_default()
                     .push(finished.ended);
             }
+            let began = Instant::now();
             for (worker, ended) in by_worker {
                 self.hand_in(worker, ended, &about).await;
             }
+            if holds.len() < MOST {
+                self.pace.carried(holds.len(), began.elapsed());
+            }
+            drop(holds);
+            self.pace.rest().await;
         }
     }
 

@@ -11,7 +11,7 @@ use tasker_shared::db;
 use tasker_shared::db::claim::{self, Claimed, Take};
 use tasker_shared::db::lanes::{self, Lane};
 use tasker_shared::db::pool::{Pinned, Pool};
-use tasker_shared::db::wake::{Found, Patience, Topic, Wakes};
+use tasker_shared::db::wake::{Found, Pace, Patience, Topic, Wakes};
 use tasker_shared::db::workers;
 use tasker_shared::metrics::worker::{self as metrics, ClaimMethod};
 use tasker_shared::name::Name;
@@ -54,6 +54,7 @@ pub(crate) struct Claim {
     pub(crate) unheard: Unheard,
     pub(crate) wakes: Wakes,
     pub(crate) patience: Patience,
+    pub(crate) pace: Pace,
     pub(crate) progress: Arc<Progress>,
     pub(crate) clock: Clock,
     pub(crate) lanes: Lanes,
@@ -94,6 +95,7 @@ impl Claim {
                 Ok(Found::Nothing) if !self.breaker.is_closed() => {}
                 Ok(found) => {
                     if self.patience.found(found) {
+                        self.pace.rest().await;
                         self.wait(&stop).await;
                     }
                 }
@@ -206,7 +208,9 @@ impl Claim {
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
         self.lanes.claimed(&claimed);
-        self.record(&claimed, began.elapsed());
+        let took = began.elapsed();
+        self.record(&claimed, took);
+        self.pace.carried(claimed.len(), took);
         Ok(claimed)
     }
 

@@ -11,7 +11,7 @@ use tasker_shared::db;
 use tasker_shared::db::advance::{self, Received};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::{Found, Patience, Throttle, Topic, Wakes};
+use tasker_shared::db::wake::{Found, Pace, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::{Rules, plan};
 use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::{Notify, watch};
@@ -47,6 +47,7 @@ pub struct ResultProcessor {
     /// How far each shard has been worked off.
     pub cursors: HashMap<i16, Cursor>,
     pub throttle: Throttle,
+    pub pace: Pace,
     pub breaker: Breaker,
 }
 
@@ -68,6 +69,7 @@ impl ResultProcessor {
                 Ok(Found::Nothing) if !self.breaker.is_closed() => {}
                 Ok(found) => {
                     if self.patience.found(found) {
+                        self.pace.rest().await;
                         self.wait(&stop).await;
                     }
                 }
@@ -198,6 +200,8 @@ impl ResultProcessor {
             self.delayed.notify_one();
         }
         batch.record(&effects);
+        let took = batch.received.elapsed();
+        self.pace.carried(plan.moves.len(), took);
         Ok(effects.again > 0)
     }
 }

@@ -10,7 +10,7 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
 use tasker_shared::db::pool::{Pinned, Pool, Target};
-use tasker_shared::db::wake::{self, Patience, Throttle, Topic, Wakes};
+use tasker_shared::db::wake::{self, Pace, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::Rules;
 use tasker_shared::resilience::vitals::Vitals;
 use tasker_shared::stats;
@@ -143,6 +143,7 @@ impl Assembled {
             progress: Arc::clone(&progress),
             cursors: HashMap::new(),
             throttle: Throttle::new(Instant::now()),
+            pace: Pace::default(),
             breaker: breakers.task_readiness.clone(),
         };
         let loops = Loops {

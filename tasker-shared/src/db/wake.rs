@@ -207,6 +207,37 @@ impl Throttle {
     }
 }
 
+/// Makes a loop under load rest for as long as its last statement took, so that the next one carries more: what a
+/// statement costs besides its rows is paid less often then, when there is least to spare. One that carried little is
+/// followed by the next at once. So is one that left something behind, which is for whoever asks to know.
+#[derive(Debug, Default)]
+pub struct Pace {
+    rest: Duration,
+}
+
+impl Pace {
+    /// A statement that carries so much is one under load.
+    const MANY: usize = 8;
+    /// The longest rest.
+    const LONGEST: Duration = Duration::from_millis(4);
+
+    /// Takes note of a statement that carried so much and took so long.
+    pub fn carried(&mut self, count: usize, took: Duration) {
+        self.rest = match count >= Pace::MANY {
+            true => took.min(Pace::LONGEST),
+            false => Duration::ZERO,
+        };
+    }
+
+    /// Rests, where the last statement was one under load.
+    pub async fn rest(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
 /// What a look for work found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -281,6 +312,37 @@ mod tests {
             .filter(|n| throttle.pass(start + Duration::from_micros(n * 100)))
             .count();
         assert!((495..=500).contains(&second), "{second} in a second");
+    }
+
+    #[test]
+    fn a_loop_rests_after_statements_that_carry_much_and_no_longer_than_they_took() {
+        let mut pace = Pace::default();
+        let mut rest = |count, took_ms| {
+            pace.carried(count, Duration::from_millis(took_ms));
+            pace.rest
+        };
+        assert_eq!(rest(7, 3), Duration::ZERO);
+        assert_eq!(rest(8, 3), Duration::from_millis(3));
+        assert_eq!(rest(200, 50), Pace::LONGEST);
+        assert_eq!(
+            rest(1, 3),
+            Duration::ZERO,
+            "what came before does not matter"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_is_taken_once() {
+        let mut pace = Pace::default();
+        pace.carried(8, Duration::from_millis(3));
+        let start = tokio::time::Instant::now();
+        pace.rest().await;
+        pace.rest().await;
+        let rested = start.elapsed();
+        assert!(
+            (3..=4).contains(&rested.as_millis()),
+            "{rested:?}: the clock has whole milliseconds"
+        );
     }
 
     #[test]

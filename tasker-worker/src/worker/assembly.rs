@@ -9,7 +9,7 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::Config;
 use tasker_shared::db::pool::{Pinned, Pool, Target};
-use tasker_shared::db::wake::{Patience, Wakes};
+use tasker_shared::db::wake::{Pace, Patience, Wakes};
 use tasker_shared::db::workers::Registration;
 use tasker_shared::metrics::worker::ClaimMethod;
 use tasker_shared::resilience::breaker::Breaker;
@@ -159,6 +159,7 @@ impl Assembled {
             unheard: Unheard::new(Instant::now()),
             wakes: wakes.clone(),
             patience: Patience::new(Duration::from_millis(config.worker.poll_interval_ms)),
+            pace: Pace::default(),
             progress: Arc::clone(&progress),
             clock: clock.clone(),
             lanes: Lanes::default(),

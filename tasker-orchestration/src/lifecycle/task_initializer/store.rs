@@ -8,7 +8,7 @@ use tasker_shared::blueprints::Blueprints;
 use tasker_shared::db::accept::{self, NewTask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::Throttle;
+use tasker_shared::db::wake::{Pace, Throttle};
 use tasker_shared::resilience::channel::Receiver;
 use tasker_shared::{db, plan::Route};
 use tokio::sync::Mutex;
@@ -33,6 +33,7 @@ pub struct Store {
     blueprints: Blueprints,
     waiting: Arc<Mutex<Receiver<Waiting>>>,
     throttle: Throttle,
+    pace: Pace,
 }
 
 impl Store {
@@ -46,6 +47,7 @@ impl Store {
             blueprints,
             waiting,
             throttle: Throttle::new(Instant::now()),
+            pace: Pace::default(),
         }
     }
 
@@ -58,11 +60,16 @@ impl Store {
                 replies.push((caller.reply, caller.tasks.len(), caller.share));
                 tasks.extend(caller.tasks);
             }
+            let (began, is_full) = (Instant::now(), tasks.len() >= MOST_TASKS);
             let mut answers = self.store(tasks).await.into_iter();
+            if !is_full {
+                self.pace.carried(replies.len(), began.elapsed());
+            }
             for (reply, count, _share) in replies {
                 // A caller that has gone away does not need its answer.
                 let _ = reply.send(answers.by_ref().take(count).collect());
             }
+            self.pace.rest().await;
         }
     }
 
