@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tasker_shared::access::{REASON_HEADER, SEVERITY_HEADER};
 use tasker_shared::resilience::serving::Crowded;
+use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -32,17 +33,19 @@ const BRIEFLY: Duration = Duration::from_secs(1);
 /// Browsers ask again after it.
 const PREFLIGHT_HOLDS: Duration = Duration::from_secs(600);
 
-/// Puts the layers around `router`, the last one outermost.
+/// Puts the layers around `router`, the first one outermost. Together they are one layer to the router, which would put
+/// each into a box of its own, and make a new one of each for every request.
 pub(super) fn around(router: Router<App>, app: App) -> Router<App> {
-    router
-        .layer(from_fn_with_state(app.clone(), access::guard))
-        .layer(from_fn_with_state(app.clone(), bound_time))
-        .layer(from_fn_with_state(app.clone(), breaker::guard))
-        .layer(from_fn_with_state(app.clone(), bound_number))
-        .layer(from_fn(catch_panic))
-        .layer(from_fn(one_shape))
-        .layer(option_layer(cors(&app)))
+    let layers = ServiceBuilder::new()
         .layer(from_fn(identify))
+        .layer(option_layer(cors(&app)))
+        .layer(from_fn(one_shape))
+        .layer(from_fn(catch_panic))
+        .layer(from_fn_with_state(app.clone(), bound_number))
+        .layer(from_fn_with_state(app.clone(), breaker::guard))
+        .layer(from_fn_with_state(app.clone(), bound_time))
+        .layer(from_fn_with_state(app, access::guard));
+    router.layer(layers)
 }
 
 /// Which pages in browsers may use the API; none unless configured. A preflight brings no credentials and is
