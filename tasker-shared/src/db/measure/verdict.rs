@@ -49,12 +49,13 @@ statements! {
          steps AS (SELECT count(*) AS steps, count(*) FILTER (WHERE good = 0) AS without_result,
                           coalesce(sum(attempts - 1) FILTER (WHERE attempts > 1), 0)::int8 AS extra_attempts,
                           count(*) FILTER (WHERE wrong) AS wrong_results FROM ran),
-         -- each step with each of its parents
+         -- each step with each of its parents, by key whatever the planner takes the tables to hold: it looked when they were empty
          early AS (SELECT count(*) AS out_of_order
-                     FROM ran r
-                     JOIN tasker.template_steps g ON g.template_id = r.template_id AND g.step_no = r.step_no
-                    CROSS JOIN LATERAL unnest(g.parents) AS p(parent)
-                     JOIN tasker.attempts b ON b.task_uuid = r.task_uuid AND b.step_no = p.parent AND b.outcome = 0 AND b.task_uuid >= $3
+                     FROM ran r,
+                          LATERAL (SELECT parents FROM tasker.template_steps WHERE template_id = r.template_id AND step_no = r.step_no OFFSET 0) g,
+                          LATERAL unnest(g.parents) AS p(parent),
+                          LATERAL (SELECT finished_at FROM tasker.attempts
+                                    WHERE task_uuid = r.task_uuid AND step_no = p.parent AND outcome = 0 AND task_uuid >= $3 OFFSET 0) b
                     WHERE b.finished_at > r.started_at)
          SELECT (SELECT count(*) FROM mine) AS tasks, (SELECT count(*) FROM mine WHERE state <> 8) AS unfinished,
                 s.steps, s.without_result, s.extra_attempts, s.wrong_results, e.out_of_order,
