@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use crate::db;
 use crate::db::lanes::LaneKey;
 use crate::plan::{Blueprint, Route};
+use crate::template::Template;
 
 /// Templates kept; the largest have ten thousand steps, most a handful.
 const BLUEPRINTS: u64 = 2_000;
@@ -52,19 +53,18 @@ impl Blueprints {
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() {
-            for stored in db::templates::get(&self.pool, &missing).await? {
-                let blueprint = self.keep(stored);
-                found.insert(blueprint.template_id, blueprint);
+            for (id, definition) in db::templates::get(&self.pool, &missing).await? {
+                found.insert(id, self.keep(id, definition.0));
             }
         }
         Ok(found)
     }
 
     /// Puts a stored template in the cache.
-    pub fn keep(&self, stored: db::templates::Stored) -> Arc<Blueprint> {
-        let template = stored.definition.0.for_environment(&self.environment);
-        let blueprint = Arc::new(Blueprint::new(stored.template_id, template));
-        self.by_id.insert(blueprint.template_id, blueprint.clone());
+    fn keep(&self, id: i32, template: Template) -> Arc<Blueprint> {
+        let template = template.for_environment(&self.environment);
+        let blueprint = Arc::new(Blueprint::new(id, template));
+        self.by_id.insert(id, blueprint.clone());
         blueprint
     }
 

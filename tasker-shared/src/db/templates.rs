@@ -46,8 +46,7 @@ statements! {
         "SELECT template_id, namespace, name, version, definition, source, created_at
            FROM tasker.templates WHERE namespace = $1 AND name = $2 AND version = $3";
     GET, "get_templates" =
-        "SELECT template_id, namespace, name, version, definition, source, created_at
-           FROM tasker.templates WHERE template_id = ANY ($1)";
+        "SELECT template_id, definition FROM tasker.templates WHERE template_id = ANY ($1)";
     VERSIONS, "list_template_versions" =
         "SELECT template_id, version FROM tasker.templates WHERE namespace = $1 AND name = $2";
     LIST, "list_templates" =
@@ -107,8 +106,8 @@ pub async fn find(
     FIND.run(query.fetch_optional(pool)).await
 }
 
-/// Templates by id; ids that do not exist are left out.
-pub async fn get(pool: &Pool, ids: &[i32]) -> Result<Vec<Stored>> {
+/// The definitions of templates by id; ids that do not exist are left out.
+pub async fn get(pool: &Pool, ids: &[i32]) -> Result<Vec<(i32, Json<Template>)>> {
     GET.run(sqlx::query_as(GET.sql).bind(ids).fetch_all(pool))
         .await
 }

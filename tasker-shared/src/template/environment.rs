@@ -90,10 +90,9 @@ impl Template {
     /// The template as it runs in that environment: what is said of `ALL` first, then what is said of a step by name.
     /// An environment the template does not name changes nothing. Applying it twice is the same as once.
     #[must_use]
-    pub fn for_environment(&self, name: &str) -> Self {
-        let mut template = self.clone();
+    pub fn for_environment(mut self, name: &str) -> Self {
         let Some(environment) = self.environments.get(name) else {
-            return template;
+            return self;
         };
         let (every, named): (Vec<_>, Vec<_>) = environment
             .steps
@@ -103,7 +102,7 @@ impl Template {
             .into_iter()
             .map(|change| (change.name.as_str(), change))
             .collect();
-        for step in &mut template.steps {
+        for step in &mut self.steps {
             for change in &every {
                 change.apply(step);
             }
@@ -111,6 +110,6 @@ impl Template {
                 change.apply(step);
             }
         }
-        template
+        self
     }
 }

@@ -70,7 +70,7 @@ fn keeps(template: &Template) {
     let graph = Graph::of(template);
     assert_eq!(graph.order().len(), template.steps.len());
     for environment in template.environments.keys() {
-        let steps = template.for_environment(environment).steps.len();
+        let steps = template.clone().for_environment(environment).steps.len();
         assert_eq!(steps, template.steps.len(), "in {environment}");
     }
 }

@@ -239,7 +239,7 @@ fn an_environment_changes_only_what_it_names_and_a_named_step_wins_over_all() {
         "callable: echo, initialization: {a: 1, b: 2}",
     ) + "  - {name: other, handler: {callable: c}}\n";
     let template = template(&source);
-    let test = template.for_environment("test");
+    let test = template.clone().for_environment("test");
     let step = &test.steps[0];
     assert_eq!(step.timeout_seconds, Some(10));
     let expected = Retry {
@@ -255,9 +255,9 @@ fn an_environment_changes_only_what_it_names_and_a_named_step_wins_over_all() {
     );
     assert_eq!(test.steps[1].timeout_seconds, Some(10));
     assert_eq!(test.steps[1].retry.backoff, Backoff::Linear);
-    assert_eq!(test.for_environment("test"), test);
-    assert_eq!(template.for_environment("prod"), template);
-    assert_eq!(template.for_environment("unknown"), template);
+    assert_eq!(test.clone().for_environment("test"), test);
+    assert_eq!(template.clone().for_environment("prod"), template);
+    assert_eq!(template.clone().for_environment("unknown"), template);
 }
 
 fn many_steps(count: usize, rest: &str) -> String {
