@@ -74,19 +74,28 @@ impl Begun {
     /// The processes that it strikes, by name; nobody where it strikes all alike.
     pub(super) fn whom(&self) -> String {
         match self {
-            Begun::Killed { who, .. } | Begun::Frozen { who, .. } | Begun::Ending(who) => match who
-            {
-                Who::Worker(index) => format!("worker-{}", index + 1),
-                Who::Server(index) => format!("server-{}", index + 1),
-            },
             Begun::Lines { names, .. } | Begun::Clocks { names, .. } => names.join(" "),
-            _ => String::new(),
+            _ => self.stopped().unwrap_or_default(),
+        }
+    }
+
+    /// The process that does nothing while it lasts.
+    pub(super) fn stopped(&self) -> Option<String> {
+        match self {
+            Begun::Killed { who, .. } | Begun::Frozen { who, .. } | Begun::Ending(who) => {
+                Some(match who {
+                    Who::Worker(index) => format!("worker-{}", index + 1),
+                    Who::Server(index) => format!("server-{}", index + 1),
+                })
+            }
+            _ => None,
         }
     }
 }
 
 impl Scene {
-    pub(super) async fn begin(&mut self, fault: &Fault) -> Begun {
+    /// Begins it. It leaves out the processes that another has stopped: one that is dead has no connections to be cut.
+    pub(super) async fn begin(&mut self, fault: &Fault, stopped: &[String]) -> Begun {
         let chance = usize::try_from(fault.chance % (1 << 31)).unwrap_or(0);
         let worker = Who::Worker(chance % self.stack.workers().len());
         let server = Who::Server(chance % self.stack.servers().len());
@@ -111,9 +120,15 @@ impl Scene {
             | Kind::ConnectionsSilent
             | Kind::ConnectionsStalled
             | Kind::ConnectionsRefused
-            | Kind::ConnectionsSlowed => self.worsen_lines(fault.kind, chance),
-            Kind::ClockForward => self.step_clocks(chance, 1).await,
-            Kind::ClockBack => self.step_clocks(chance, -1).await,
+            | Kind::ConnectionsSlowed => {
+                let names = self.some_processes(chance, stopped);
+                self.worsen_lines(fault.kind, names, chance)
+            }
+            Kind::ClockForward | Kind::ClockBack => {
+                let names = self.some_processes(chance, stopped);
+                let sign = if fault.kind == Kind::ClockBack { -1 } else { 1 };
+                self.step_clocks(names, chance, sign).await
+            }
             Kind::DiskFull => {
                 let refused_before = self.writes_refused();
                 if let Ok(disk) = &self.disk {
@@ -271,8 +286,7 @@ impl Scene {
         }
     }
 
-    fn worsen_lines(&mut self, kind: Kind, chance: usize) -> Begun {
-        let names = self.some_processes(chance);
+    fn worsen_lines(&mut self, kind: Kind, names: Vec<String>, chance: usize) -> Begun {
         let struck_before = self.lines_struck();
         for name in &names {
             let line = self.stack.line(name);
@@ -299,8 +313,7 @@ impl Scene {
     }
 
     /// By at least a minute and at most a day and a half, so that there are partitions for it.
-    async fn step_clocks(&mut self, chance: usize, sign: i64) -> Begun {
-        let names = self.some_processes(chance);
+    async fn step_clocks(&mut self, names: Vec<String>, chance: usize, sign: i64) -> Begun {
         let by_ms = 60_000 + i64::try_from(chance % 129_600_000).unwrap_or(0);
         let wrong_before = tables::wrong_times(self.stack.sql()).await;
         for name in &names {
@@ -336,12 +349,13 @@ impl Scene {
         parked.len()
     }
 
-    /// All processes in one of three cases, otherwise one.
-    fn some_processes(&self, chance: usize) -> Vec<String> {
+    /// All processes but these in one of three cases, otherwise one of them.
+    fn some_processes(&self, chance: usize, but: &[String]) -> Vec<String> {
         let names: Vec<String> = self
             .stack
             .processes()
             .map(|(_, process)| process.name().to_owned())
+            .filter(|name| !but.contains(name))
             .collect();
         match chance % 3 {
             0 => names,

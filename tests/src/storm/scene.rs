@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use super::Options;
 use super::circuit;
 use super::disk::SmallDisk;
+use super::faults::Begun;
 use super::kind::{Kind, Place};
 use super::load::{Acceptances, Load};
 use super::plan::{Fault, Strike};
@@ -106,9 +107,13 @@ impl Scene {
             .collect();
         // Whom a process's fault strikes is looked up in the database, which may be what the other one takes away.
         faults.sort_by_key(|fault| fault.kind.place() != Place::Process);
-        let mut begun = Vec::new();
+        let mut begun: Vec<(Kind, Begun)> = Vec::new();
         for fault in &faults {
-            begun.push((fault.kind, self.begin(fault).await));
+            let stopped: Vec<String> = begun
+                .iter()
+                .filter_map(|(_, other)| other.stopped())
+                .collect();
+            begun.push((fault.kind, self.begin(fault, &stopped).await));
         }
         let hold = faults.iter().map(|fault| fault.hold).max();
         tokio::time::sleep(hold.unwrap_or_default()).await;
