@@ -214,11 +214,11 @@ async fn a_second_worker_is_compared_with_one() {
 const BUDGET: [(&str, [f64; 4]); 2] = [
     (
         "throughput --shape linear --tasks 3000",
-        [0.15, 0.4, 4_000.0, 10.5],
+        [0.05, 0.15, 2_100.0, 10.2],
     ),
     (
         "latency --shape linear --tasks 60",
-        [16.0, 28.0, 6_000.0, 16.0],
+        [9.0, 17.0, 2_100.0, 12.2],
     ),
 ];
 

@@ -53,13 +53,12 @@ statements! {
                 LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
     APPLY, "advance_graphs", [Delete Results, Send Steps] =
         "WITH
-         -- shards that are still this server's; where they have moved on, nothing happens
-         mine AS (SELECT array_agg(shard) AS shards FROM tasker.shards WHERE owner = $1 AND until > now()),
-         -- the messages, each applied by whoever deletes it
+         -- the messages, each applied by whoever deletes it; only of shards that are still this server's
          gone AS (DELETE FROM tasker.results r
-                   USING mine, unnest($2::int2[], $3::int8[], $4::int2[], $5::int2[], $6::int4[], $7::int4[], $8::int4[], $9::int8[], $10::bool[], $11::int4[], $12::int4[], $13::int4[], $14::bool[])
+                   USING unnest($2::int2[], $3::int8[], $4::int2[], $5::int2[], $6::int4[], $7::int4[], $8::int4[], $9::int8[], $10::bool[], $11::int4[], $12::int4[], $13::int4[], $14::bool[])
                          AS m(shard, id, expected, becomes, to_tries, to_lost, to_lane, delay_ms, bad, lo, hi, next, blocks)
-                   WHERE r.shard = m.shard AND r.id = m.id AND r.shard = ANY (mine.shards)
+                   WHERE r.shard = ANY (ARRAY[m.shard]) AND r.id = m.id
+                     AND m.shard = ANY (ARRAY (SELECT shard FROM tasker.shards WHERE owner = $1 AND until > now()))
                   RETURNING r.*, m.expected, m.becomes, m.to_tries, m.to_lost, m.to_lane, m.delay_ms, m.bad, m.lo, m.hi, m.next, m.blocks),
          -- the steps they are about, where the delivery is the current one; a step that is enqueued again gets a new one
          ended AS (UPDATE tasker.steps s
@@ -69,7 +68,7 @@ statements! {
                           message_id = CASE WHEN g.becomes = 1 THEN nextval('tasker.message_ids') ELSE s.message_id END,
                           due_at = now() + g.delay_ms * interval '1 ms'
                      FROM gone g
-                    WHERE g.becomes IS NOT NULL AND s.task_uuid = g.task_uuid AND s.step_no = g.step_no
+                    WHERE g.becomes IS NOT NULL AND s.task_uuid = ANY (ARRAY[g.task_uuid]) AND s.step_no = g.step_no
                       AND s.attempt = g.attempt AND s.state = g.expected
                    RETURNING g.id, s.task_uuid, s.step_no, s.state, s.attempt, s.message_id, s.due_at, s.tries, s.lost, g.correlation_id, g.template_id, g.priority,
                              g.sampled, g.traced, g.shard, g.to_lane, g.bad, g.lo, g.hi, g.next, g.blocks),
@@ -81,9 +80,7 @@ statements! {
          lowered AS (SELECT f.task_uuid, c.number, c.lane, count(*) FILTER (WHERE f.step_no > 0) AS n, count(*) FILTER (WHERE f.bad) AS bad,
                             f.correlation_id, f.template_id, f.priority, bool_or(f.sampled) AS sampled, bool_or(f.traced) AS traced, f.shard, f.blocks
                        FROM fired f, LATERAL unnest(($15::int4[])[f.lo:f.hi], ($16::int4[])[f.lo:f.hi]) AS c(number, lane)
-                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks
-                      -- always true, which the planner takes to be rare: so it begins with these and reaches the steps by their keys
-                      HAVING count(*) & -1 = count(*)),
+                      GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks),
          -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task
          moved AS (UPDATE tasker.steps s
                       SET waiting_on = s.waiting_on - l.n, failed = s.failed + l.bad,
@@ -96,7 +93,7 @@ statements! {
                           changed_at = CASE WHEN s.state = 0 AND s.waiting_on = l.n THEN now() ELSE s.changed_at END
                      FROM lowered l
                     -- the start enqueues what waits for it, and is nothing to a step that a person has moved on
-                    WHERE s.task_uuid = l.task_uuid AND s.step_no = l.number AND (l.n > 0 OR s.state = 0)
+                    WHERE s.task_uuid = ANY (ARRAY[l.task_uuid]) AND s.step_no = l.number AND (l.n > 0 OR s.state = 0)
                    RETURNING s.task_uuid, s.step_no, s.state, s.waiting_on, s.failed, s.attempt, s.tries, s.lost, s.lane, s.message_id,
                              l.correlation_id, l.template_id, l.priority, l.sampled, l.traced, l.shard, l.blocks),
          queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced)
@@ -116,7 +113,7 @@ statements! {
                          SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
                              completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END
                         FROM moved m
-                       WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = m.task_uuid AND t.state = 3
+                       WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = ANY (ARRAY[m.task_uuid]) AND t.state = 3
                       RETURNING t.task_uuid, t.state, t.created_at, m.shard, m.correlation_id, m.template_id, m.priority, m.sampled, m.traced),
          -- the rest of a wide fan-out, what a skipped step's children are to be told, and tasks that become dead letters
          again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled, traced)

@@ -138,7 +138,7 @@ statements! {
          SELECT 0 AS what, state::int4 AS part, count(*) AS counted, 0::int8 AS looked, 0::int8 AS rows FROM newest GROUP BY state
          UNION ALL
          SELECT 4, s.state::int4, count(*), 0, 0
-           FROM newest n JOIN tasker.steps s ON s.task_uuid = n.task_uuid AND s.step_no <= n.step_count GROUP BY s.state
+           FROM newest n JOIN tasker.steps s ON s.task_uuid = ANY (ARRAY[n.task_uuid]) AND s.step_no <= n.step_count GROUP BY s.state
          UNION ALL
          SELECT 1, r.claimed, count(*), 0, 0
            FROM (SELECT lane, (worker IS NOT NULL)::int4 AS claimed FROM tasker.ready LIMIT $3) r JOIN tasker.lanes l USING (lane)

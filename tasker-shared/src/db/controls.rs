@@ -48,7 +48,7 @@ statements! {
     REVOKE, "revoke_messages", [Delete Steps] =
         // a step that a worker has claimed stays: the worker is told, and hands in the end of its attempt
         "DELETE FROM tasker.ready r USING tasker.steps s, unnest($2::int4[]) AS n(step_no)
-          WHERE s.task_uuid = $1 AND s.step_no = n.step_no AND s.state = 1 AND r.lane = s.lane AND r.id = s.message_id AND r.worker IS NULL";
+          WHERE s.task_uuid = $1 AND s.step_no = n.step_no AND s.state = 1 AND r.lane = ANY (ARRAY[s.lane]) AND r.id = s.message_id AND r.worker IS NULL";
     CHANGE, "change_steps", [Send Steps] =
         "WITH
          changed AS (UPDATE tasker.steps s

@@ -126,7 +126,7 @@ statements! {
                                   WHERE reason = w.reason AND resolution = 0 AND ($4::text[] IS NULL OR namespace = ANY ($4))
                                   ORDER BY buried_at LIMIT $1) o
                   ORDER BY extract(epoch FROM now() - o.buried_at) / 60 + w.minutes DESC LIMIT $1) l
-           LEFT JOIN tasker.tasks t USING (task_uuid)
+           LEFT JOIN tasker.tasks t ON t.task_uuid = ANY (ARRAY[l.task_uuid])
           ORDER BY extract(epoch FROM now() - l.buried_at) / 60 + l.minutes DESC, l.entry";
     COUNT, "count_dead_letters" =
         "SELECT reason, count(*) FILTER (WHERE resolution = 0) AS pending, count(*) FILTER (WHERE resolution = 1) AS resolved,

@@ -69,15 +69,14 @@ macro_rules! snapshot {
 statements! {
     BURY, "bury_tasks", [Delete Results] =
         concat!("WITH
-         -- shards that are still this server's; where they have moved on, nothing happens
-         mine AS (SELECT array_agg(shard) AS shards FROM tasker.shards WHERE owner = $1 AND until > now()),
-         -- the messages, each applied by whoever deletes it
-         gone AS (DELETE FROM tasker.results r USING mine, unnest($2::int2[], $3::int8[], $4::bool[]) AS m(shard, id, stale_counts)
-                   WHERE r.shard = m.shard AND r.id = m.id AND r.shard = ANY (mine.shards)
+         -- the messages, each applied by whoever deletes it; only of shards that are still this server's
+         gone AS (DELETE FROM tasker.results r USING unnest($2::int2[], $3::int8[], $4::bool[]) AS m(shard, id, stale_counts)
+                   WHERE r.shard = ANY (ARRAY[m.shard]) AND r.id = m.id
+                     AND m.shard = ANY (ARRAY (SELECT shard FROM tasker.shards WHERE owner = $1 AND until > now()))
                   RETURNING r.task_uuid, m.stale_counts),
          -- their tasks, each once, that have not gone on since
-         dead AS (SELECT DISTINCT ON (t.task_uuid) t.*, g.stale_counts FROM gone g JOIN tasker.tasks t ON t.task_uuid = g.task_uuid AND t.state IN (7, 9)
-                   ORDER BY t.task_uuid),
+         dead AS (SELECT DISTINCT ON (g.task_uuid) t.*, g.stale_counts FROM gone g JOIN tasker.tasks t ON t.task_uuid = ANY (ARRAY[g.task_uuid]) AND t.state IN (7, 9)
+                   ORDER BY g.task_uuid),
          -- why, by the last attempts of the steps that failed
          judged AS (SELECT d.task_uuid, r.reason
                       FROM dead d,

@@ -62,7 +62,7 @@ statements! {
            FROM (SELECT DISTINCT d.task_uuid
                    FROM tasker.shards s,
                         LATERAL (SELECT task_uuid, step_no FROM tasker.delayed WHERE shard = s.shard ORDER BY due_at, id LIMIT $2) d
-                        JOIN tasker.steps w ON w.task_uuid = d.task_uuid AND w.step_no = d.step_no
+                        JOIN tasker.steps w ON w.task_uuid = ANY (ARRAY[d.task_uuid]) AND w.step_no = d.step_no
                   WHERE d.step_no > 0 AND w.state = 5) t
           WHERE (SELECT e.state FROM tasker.steps e WHERE e.task_uuid = t.task_uuid AND e.state = 1 LIMIT 1) IS NULL
          -- steps that nobody has claimed

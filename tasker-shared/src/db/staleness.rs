@@ -59,30 +59,29 @@ statements! {
            FROM tasker.shards o,
                 LATERAL (SELECT * FROM tasker.deadlines WHERE shard = o.shard AND due_at <= now() ORDER BY due_at LIMIT $2) d
            JOIN tasker.templates p ON p.template_id = d.template_id
-           LEFT JOIN tasker.tasks t ON t.task_uuid = d.task_uuid
+           LEFT JOIN tasker.tasks t ON t.task_uuid = ANY (ARRAY[d.task_uuid])
            LEFT JOIN ", progress!(), " ON true
           WHERE o.owner = $1 AND o.until > now()");
     MOVE, "move_deadlines" =
         "UPDATE tasker.deadlines d SET due_at = m.due_at FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS m(task_uuid, since, due_at)
-          WHERE d.task_uuid = m.task_uuid AND d.since = m.since";
+          WHERE d.task_uuid = ANY (ARRAY[m.task_uuid]) AND d.since = m.since";
     DELETE, "delete_deadlines" =
         "DELETE FROM tasker.deadlines d USING unnest($1::uuid[], $2::timestamptz[]) AS m(task_uuid, since)
-          WHERE d.task_uuid = m.task_uuid AND d.since = m.since";
+          WHERE d.task_uuid = ANY (ARRAY[m.task_uuid]) AND d.since = m.since";
     BEGIN, "begin_deadline" =
         "INSERT INTO tasker.deadlines (task_uuid, shard, due_at, since, template_id) VALUES ($1, $2, now() + $3 * interval '1 second', now(), $4)
          ON CONFLICT (task_uuid) DO UPDATE SET due_at = excluded.due_at, since = excluded.since";
     FAIL, "fail_stale_steps", [Delete Steps, Send Results] =
         "WITH
-         -- shards that are still this server's; where they have moved on, nothing happens
-         mine AS (SELECT array_agg(shard) AS shards FROM tasker.shards WHERE owner = $1 AND until > now()),
-         -- tasks in process; locked, so that nobody changes one by hand meanwhile
+         -- tasks in process, of shards that are still this server's; locked, so that nobody changes one by hand meanwhile
          stale AS (SELECT t.task_uuid, t.correlation_id, t.template_id, t.priority, t.sampled, t.traced, tasker.shard_of(t.task_uuid) AS shard, g.error, p.step_count
-                     FROM mine, unnest($2::uuid[], $3::text[]) AS g(task_uuid, error)
-                     JOIN tasker.tasks t USING (task_uuid) JOIN tasker.templates p USING (template_id)
-                    WHERE t.state = 3 AND tasker.shard_of(t.task_uuid) = ANY (mine.shards) FOR UPDATE OF t SKIP LOCKED),
+                     FROM unnest($2::uuid[], $3::text[]) AS g(task_uuid, error)
+                     JOIN tasker.tasks t ON t.task_uuid = ANY (ARRAY[g.task_uuid]) JOIN tasker.templates p ON p.template_id = ANY (ARRAY[t.template_id])
+                    WHERE t.state = 3 AND tasker.shard_of(t.task_uuid) = ANY (ARRAY (SELECT shard FROM tasker.shards WHERE owner = $1 AND until > now()))
+                      FOR UPDATE OF t SKIP LOCKED),
          -- their steps that wait for something; those that wait for others only where none does anything else and nothing is on its way
          live AS (SELECT s.task_uuid, s.step_no, s.state, s.attempt, s.lane, s.message_id, s.due_at, t.shard
-                    FROM stale t JOIN tasker.steps s ON s.task_uuid = t.task_uuid AND s.step_no <= t.step_count
+                    FROM stale t JOIN tasker.steps s ON s.task_uuid = ANY (ARRAY[t.task_uuid]) AND s.step_no <= t.step_count
                    WHERE s.state IN (1, 5)
                       OR s.state = 0 AND NOT EXISTS (SELECT 1 FROM tasker.steps o WHERE o.task_uuid = t.task_uuid AND o.state IN (1, 5))
                          AND NOT EXISTS (SELECT 1 FROM tasker.results r WHERE r.shard = t.shard AND r.task_uuid = t.task_uuid)
@@ -91,16 +90,16 @@ statements! {
                                           WHERE g.template_id = t.template_id AND g.step_no = s.step_no AND p.state = 0)
                    LIMIT $4),
          -- what is enqueued or runs: whoever runs it can no longer hand it in
-         queued AS (DELETE FROM tasker.ready r USING live l WHERE l.state = 1 AND r.lane = l.lane AND r.id = l.message_id
+         queued AS (DELETE FROM tasker.ready r USING live l WHERE l.state = 1 AND r.lane = ANY (ARRAY[l.lane]) AND r.id = l.message_id
                     RETURNING r.task_uuid, r.step_no, r.attempt, r.tries, r.lost, r.worker, r.enqueued_at, r.claimed_at),
          -- retries that are not due yet
          retries AS (DELETE FROM tasker.delayed d USING live l
-                      WHERE l.state = 5 AND d.shard = l.shard AND d.due_at = l.due_at AND d.task_uuid = l.task_uuid AND d.step_no = l.step_no AND d.attempt = l.attempt
+                      WHERE l.state = 5 AND d.shard = ANY (ARRAY[l.shard]) AND d.due_at = l.due_at AND d.task_uuid = l.task_uuid AND d.step_no = l.step_no AND d.attempt = l.attempt
                      RETURNING d.task_uuid, d.step_no, d.attempt),
          -- what nobody has had since its last attempt gets an attempt that can fail
          raised AS (UPDATE tasker.steps s SET state = 1, attempt = s.attempt + 1, due_at = NULL, changed_at = now()
                       FROM (SELECT * FROM retries UNION ALL SELECT task_uuid, step_no, attempt FROM live WHERE state = 0) w
-                     WHERE s.task_uuid = w.task_uuid AND s.step_no = w.step_no AND s.attempt = w.attempt AND s.state IN (0, 5)
+                     WHERE s.task_uuid = ANY (ARRAY[w.task_uuid]) AND s.step_no = w.step_no AND s.attempt = w.attempt AND s.state IN (0, 5)
                     RETURNING s.task_uuid, s.step_no, s.attempt, s.tries, s.lost, NULL::uuid, NULL::timestamptz, NULL::timestamptz),
          gone AS (SELECT g.*, t.correlation_id, t.template_id, t.priority, t.sampled, t.traced, t.shard, t.error
                     FROM (SELECT * FROM queued UNION ALL SELECT * FROM raised) g JOIN stale t USING (task_uuid)),
@@ -120,13 +119,13 @@ statements! {
                  UNION ALL
                  SELECT d.task_uuid, s.changed_at
                    FROM tasker.shards o, LATERAL (SELECT task_uuid, step_no FROM tasker.delayed WHERE shard = o.shard AND step_no > 0 ORDER BY due_at DESC LIMIT $1) d
-                   JOIN tasker.steps s ON s.task_uuid = d.task_uuid AND s.step_no = d.step_no
+                   JOIN tasker.steps s ON s.task_uuid = ANY (ARRAY[d.task_uuid]) AND s.step_no = d.step_no
                  UNION ALL
                  SELECT d.task_uuid, d.since FROM tasker.shards o, LATERAL (SELECT task_uuid, since FROM tasker.deadlines WHERE shard = o.shard ORDER BY due_at LIMIT $1) d),
          picked AS (SELECT task_uuid, min(at) AS at FROM old GROUP BY task_uuid ORDER BY 2 LIMIT $1)
          SELECT t.task_uuid, t.template_id, t.priority, coalesce(d.since, greatest(t.run_at, t.created_at)) AS since, t.state AS stored, v.state, v.changed_at, t.updated_at, now() AS now
-           FROM picked c JOIN tasker.tasks t ON t.task_uuid = c.task_uuid JOIN tasker.templates p USING (template_id)
-           LEFT JOIN tasker.deadlines d ON d.task_uuid = t.task_uuid
+           FROM picked c JOIN tasker.tasks t ON t.task_uuid = ANY (ARRAY[c.task_uuid]) JOIN tasker.templates p ON p.template_id = ANY (ARRAY[t.template_id])
+           LEFT JOIN tasker.deadlines d ON d.task_uuid = ANY (ARRAY[t.task_uuid])
            LEFT JOIN ", progress!(), " ON true
           WHERE t.state < 7 AND ($2::text[] IS NULL OR p.namespace = ANY ($2))");
 }

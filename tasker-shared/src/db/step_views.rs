@@ -65,7 +65,7 @@ statements! {
                 r.worker, r.claimed_at, l.attempt AS last_attempt, l.outcome AS last_outcome,
                 coalesce(l.started_at, l.claimed_at) AS last_began_at, f.finished_at AS failed_at, f.error::text AS error, w.result::text AS result
            FROM tasker.steps s
-           LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = s.lane AND r.id = s.message_id
+           LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = ANY (ARRAY[s.lane]) AND r.id = s.message_id
            -- the last attempt
            LEFT JOIN LATERAL (SELECT * FROM tasker.attempts a WHERE s.attempt > 0 AND a.task_uuid = $1 AND a.step_no = s.step_no
                                ORDER BY a.attempt DESC LIMIT 1) l ON true

@@ -35,7 +35,7 @@ statements! {
          gone AS (DELETE FROM tasker.ready r
                    USING unnest($2::int4[], $3::int8[], $4::int4[], $5::int2[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::int8[])
                          AS e(lane, id, attempt, outcome, started_at, finished_at, result, error, retry_after_ms)
-                   WHERE r.lane = e.lane AND r.id = e.id AND r.worker = $1 AND r.attempt = e.attempt
+                   WHERE r.lane = ANY (ARRAY[e.lane]) AND r.id = e.id AND r.worker = $1 AND r.attempt = e.attempt
                   RETURNING r.*, e.outcome, e.started_at, e.finished_at, e.result, e.error, e.retry_after_ms),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result, error)
                      SELECT task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result::json, error::json FROM gone),

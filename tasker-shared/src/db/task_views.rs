@@ -62,8 +62,8 @@ statements! {
                 count(*) AS steps, max(s.changed_at) AS changed_at,
                 count(*) FILTER (WHERE s.state = 0 AND s.waiting_on = 0 AND s.failed = 0 OR s.state = 5 AND s.due_at <= now()) AS ready
            FROM unnest($1::uuid[], $2::int4[]) AS w(task_uuid, step_count)
-           JOIN tasker.steps s ON s.task_uuid = w.task_uuid AND s.step_no <= w.step_count
-           LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = s.lane AND r.id = s.message_id
+           JOIN tasker.steps s ON s.task_uuid = ANY (ARRAY[w.task_uuid]) AND s.step_no <= w.step_count
+           LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = ANY (ARRAY[s.lane]) AND r.id = s.message_id
           WHERE s.task_uuid BETWEEN $3 AND $4
           GROUP BY 1, 2";
     TEMPLATE_IDS, "list_template_ids" =

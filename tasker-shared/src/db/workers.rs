@@ -39,7 +39,8 @@ statements! {
         "WITH beat AS (UPDATE tasker.workers SET seen_at = now(), lease_until = now() + $2 * interval '1 ms', busy = $3
                         WHERE worker = $1 AND stopped_at IS NULL RETURNING worker)
          SELECT EXISTS (SELECT 1 FROM beat) AS alive,
-                ARRAY (SELECT task_uuid FROM tasker.tasks WHERE task_uuid = ANY ($4) AND task_uuid BETWEEN $5 AND $6 AND state IN (7, 9, 10)) AS ended";
+                ARRAY (SELECT t.task_uuid FROM unnest($4::uuid[]) AS w(task_uuid),
+                              LATERAL (SELECT task_uuid FROM tasker.tasks WHERE task_uuid = w.task_uuid AND task_uuid BETWEEN $5 AND $6 AND state IN (7, 9, 10) OFFSET 0) t) AS ended";
     STOP, "stop_worker" =
         "UPDATE tasker.workers SET stopped_at = now(), lease_until = least(lease_until, now()), busy = 0 WHERE worker = $1 AND stopped_at IS NULL";
     EXPIRE, "expire_workers" =
