@@ -61,3 +61,45 @@ fn nothing_is_asked_for_while_no_slot_is_free() {
     lanes.replace(vec![lane(1, 0)], Instant::now());
     assert!(lanes.takes(0, Instant::now(), |_| false).is_empty());
 }
+
+fn claimed(lane: i32, id: i64) -> Claimed {
+    Claimed {
+        lane,
+        id,
+        task_uuid: Uuid::nil(),
+        correlation_id: Uuid::nil(),
+        step_no: 1,
+        attempt: 1,
+        tries: 0,
+        template_id: 1,
+        sampled: false,
+        traced: false,
+        enqueued_at: chrono::DateTime::UNIX_EPOCH,
+        claimed_at: chrono::DateTime::UNIX_EPOCH,
+        context: "{}".into(),
+        tracestate: None,
+        parents: None,
+        results: None,
+    }
+}
+
+#[test]
+fn a_lane_that_gives_all_that_is_asked_is_read_on_and_once_more_from_further_back_at_its_end() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 0)], now);
+    let mut look = |brought: &[i64]| {
+        let takes = lanes.takes(2, now, |_| false);
+        let steps: Vec<Claimed> = brought.iter().map(|id| claimed(1, *id)).collect();
+        (takes[0].behind, lanes.claimed(&steps, &takes, 2))
+    };
+    assert_eq!(look(&[7, 8]), (0, Found::Part));
+    assert_eq!(look(&[9, 10]), (8, Found::Part));
+    assert_eq!(
+        look(&[]),
+        (10, Found::Part),
+        "one with a lower id may have come since"
+    );
+    assert_eq!(look(&[6]), (0, Found::All));
+    assert_eq!(look(&[]), (0, Found::Nothing));
+}
