@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
+use super::all_statements;
 use super::pool::Target;
-use super::weekly::Week;
-use super::{Statement, all_statements};
 use crate::embedded::Temporary;
 use crate::ids;
+
+mod plans;
 
 async fn migrated() -> (Temporary, Target) {
     let postgres = Temporary::start().await.unwrap();
@@ -90,135 +91,6 @@ where
         .unwrap()
 }
 
-/// Tables that steps pass through, and such as grow.
-const TABLES: [&str; 8] = [
-    "ready",
-    "results",
-    "delayed",
-    "steps_",
-    "tasks_",
-    "attempts_",
-    "deadlines",
-    "dead_letters",
-];
-
-/// Statements that run all the time, on connections that keep their plans.
-const HOT: [&str; 15] = [
-    "claim_steps",
-    "list_inputs",
-    "submit_results",
-    "list_messages",
-    "advance_graphs",
-    "promote_delayed",
-    "renew_worker",
-    "read_gauges",
-    "revoke_messages",
-    "bury_tasks",
-    "list_due_deadlines",
-    "move_deadlines",
-    "delete_deadlines",
-    "list_stale_candidates",
-    "fail_stale_steps",
-];
-
-/// Whenever the planner looks at a queue it may be empty or full, analysed then or never, its rows claimed or not. A
-/// plan is kept until a vacuum has been there again, whatever has come since.
-#[tokio::test]
-async fn hot_statements_reach_every_row_by_its_key_whatever_tables_held_when_they_were_planned() {
-    let (_postgres, target) = migrated().await;
-    let mut connection = target.connect().await.unwrap();
-    let mut faults = Vec::new();
-    for (rows, claimed) in [
-        (0, 0),
-        (1, 0),
-        (1, 1),
-        (50, 0),
-        (50, 50),
-        (300, 0),
-        (5_000, 500),
-    ] {
-        fill(&mut connection, rows, claimed).await;
-        for analysis in ["", "ANALYZE", "VACUUM ANALYZE"] {
-            connection.execute(analysis).await.unwrap();
-            for fault in faults_of_hot_statements(&target).await {
-                faults.push(format!(
-                    "{rows} rows, {claimed} claimed, {analysis}: {fault}"
-                ));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
-/// Plans them all, for the tables of a week and for the whole.
-async fn faults_of_hot_statements(target: &Target) -> Vec<String> {
-    let week = Week::at(chrono::Utc::now());
-    let mut faults = Vec::new();
-    for name in HOT {
-        let statements = all_statements();
-        let whole = statements.iter().find(|s| s.name == name).unwrap();
-        for statement in [*whole, &whole.in_week(week)] {
-            let mut connection = target.batches().connect().await.unwrap();
-            let plan = plan(&mut connection, statement).await;
-            faults.extend(
-                faults_of(&plan)
-                    .iter()
-                    .map(|fault| format!("{name}: {fault}")),
-            );
-        }
-    }
-    faults
-}
-
-/// Puts so many rows into the tables that steps pass through, of `ready` so many claimed.
-async fn fill(connection: &mut PgConnection, rows: i32, claimed: i32) {
-    let fill = format!(
-        "TRUNCATE tasker.ready, tasker.results, tasker.delayed, tasker.steps, tasker.tasks, tasker.attempts;
-         CREATE TEMP TABLE IF NOT EXISTS filled (n int, task uuid);
-         TRUNCATE filled;
-         INSERT INTO filled SELECT n, tasker.new_task_uuid() FROM generate_series(1, {rows}) n;
-         INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, worker, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled)
-         SELECT 1, n, task, task, CASE WHEN n <= {claimed} THEN task END, now(), 1, 1, 0, 0, 1, 0, 0, false FROM filled;
-         INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled)
-         SELECT tasker.shard_of(task), 0, task, task, now(), 1, 1, 0, 0, 1, 0, false FROM filled;
-         INSERT INTO tasker.delayed (shard, due_at, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced)
-         SELECT tasker.shard_of(task), now(), task, task, 1, 1, 0, 0, 1, 0, false, false FROM filled;
-         INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, changed_at)
-         SELECT task, 1, 0, 0, 0, 0, 0, 0, now() FROM filled;
-         INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
-         SELECT task, 1, 3, 0, false, '{{}}', task, '{{}}', now(), now() FROM filled;
-         INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, enqueued_at, finished_at)
-         SELECT task, 1, 1, 0, now(), now() FROM filled"
-    );
-    connection.execute(sqlx::AssertSqlSafe(fill)).await.unwrap();
-}
-
-#[tokio::test]
-async fn gauges_are_read_by_keys_from_tables_that_grow() {
-    let (_postgres, target) = migrated().await;
-    let mut connection = target.batches().connect().await.unwrap();
-    connection.execute("ANALYZE").await.unwrap();
-    for name in ["read_gauges", "count_open_dead_letters"] {
-        let plan = plan_of(&mut connection, name).await;
-        for table in [
-            "ready",
-            "results",
-            "delayed",
-            "requests",
-            "steps_",
-            "templates",
-            "dead_letters",
-        ] {
-            assert!(
-                !plan.contains(&format!("Seq Scan on {table}")),
-                "{name} scans {table}:\n{plan}"
-            );
-        }
-        assert!(!plan.contains("Hash Join"), "{name} hashes:\n{plan}");
-        assert!(!plan.contains("tasks_"), "{name} counts tasks:\n{plan}");
-    }
-}
-
 #[tokio::test]
 async fn what_the_version_before_stored_and_stores_is_known_to_telemetry() {
     let postgres = Temporary::start().await.unwrap();
@@ -251,90 +123,4 @@ async fn what_the_version_before_stored_and_stores_is_known_to_telemetry() {
         .await
         .unwrap();
     assert_eq!(untraced, 16);
-}
-
-#[tokio::test]
-async fn statements_of_a_week_touch_no_partition_of_another() {
-    let (_postgres, target) = migrated().await;
-    let mut connection = target.batches().connect().await.unwrap();
-    // The fewest rows that autovacuum counts: before, the planner takes a table to hold ten pages.
-    let task = "INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, changed_at)
-                SELECT tasker.new_task_uuid(), n, 0, 0, 0, 0, 0, 0, now() FROM generate_series(1, 50) n";
-    connection.execute(task).await.unwrap();
-    let task = "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, tags, created_at, updated_at)
-                SELECT tasker.new_task_uuid(), 1, 3, 0, false, '{}', gen_random_uuid(), '{}', now(), now() FROM generate_series(1, 50)";
-    connection.execute(task).await.unwrap();
-    connection.execute("ANALYZE").await.unwrap();
-    let week = Week::at(chrono::Utc::now());
-    for name in ["claim_steps", "list_inputs", "advance_graphs"] {
-        let statement = all_statements()
-            .into_iter()
-            .find(|s| s.name == name)
-            .unwrap();
-        let plan = plan(&mut connection, &statement.in_week(week)).await;
-        for other in [-7, 7] {
-            let other = chrono::Utc::now() + chrono::TimeDelta::days(other);
-            let part = Week::at(other).part("tasks");
-            assert!(!plan.contains(&part), "{name} looks at {part}:\n{plan}");
-        }
-        assert!(!plan.contains("Hash Join"), "{name} hashes:\n{plan}");
-        assert_eq!(faults_of(&plan), Vec::<String>::new(), "{name}:\n{plan}");
-        for table in ["ready", "results", "steps_", "tasks_", "attempts_"] {
-            assert!(
-                !plan.contains(&format!("Seq Scan on {table}")),
-                "{name} scans {table}:\n{plan}"
-            );
-        }
-    }
-}
-
-/// Looks at those tables without a condition on an index, or that find messages otherwise than by their ids.
-fn faults_of(plan: &str) -> Vec<String> {
-    let lines: Vec<&str> = plan.lines().collect();
-    let looks = TABLES.map(|table| format!(" on {table}"));
-    let mut faults = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        let is_look = looks.iter().any(|look| line.contains(look.as_str()));
-        let next = lines.get(at + 1).copied().unwrap_or_default();
-        let reads_index = line.contains("Index Scan") || line.contains("Index Only Scan");
-        if is_look && line.contains("Seq Scan")
-            || is_look && reads_index && !next.contains("Index Cond")
-            || line.contains("Filter: ") && line.contains("(id = ")
-            || line.contains("Hash Join")
-        {
-            faults.push(format!("{}\n{next}", line.trim()));
-        }
-    }
-    faults
-}
-
-/// The generic plan of the statement with a name, as text.
-async fn plan_of(connection: &mut PgConnection, name: &str) -> String {
-    let statement = all_statements()
-        .into_iter()
-        .find(|s| s.name == name)
-        .unwrap();
-    plan(connection, statement).await
-}
-
-/// The generic plan of a statement, as text.
-async fn plan(connection: &mut PgConnection, statement: &Statement) -> String {
-    let name = statement.name;
-    let parameters = (1..)
-        .take_while(|n| statement.sql.contains(&format!("${n}")))
-        .count();
-    let prepare = format!("PREPARE {name} AS {}", statement.sql);
-    connection
-        .execute(sqlx::AssertSqlSafe(prepare))
-        .await
-        .unwrap();
-    let explain = format!(
-        "EXPLAIN EXECUTE {name} ({})",
-        vec!["NULL"; parameters].join(", ")
-    );
-    let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
-        .fetch_all(connection)
-        .await
-        .unwrap();
-    lines.join("\n")
 }
