@@ -13,10 +13,6 @@ const MARGIN: i64 = 100_000;
 /// How often a look begins at the very start.
 const FULL_SWEEP: Duration = Duration::from_secs(30);
 
-/// While looks bring all that they ask for, they begin where the one before ended, and once in this time where all is
-/// settled: what is behind has just been taken, and is stepped over, row by row, by whoever begins there.
-const AHEAD: Duration = Duration::from_millis(100);
-
 /// Where to begin, for one lane or shard. Pure: the caller brings the time.
 #[derive(Debug, Clone)]
 pub struct Cursor {
@@ -28,11 +24,6 @@ pub struct Cursor {
     marked: Instant,
     swept: Instant,
     fully_swept: Option<Instant>,
-    /// Whether the last look brought all that it asked for.
-    filled: bool,
-    /// Whether the last look began where the one before had ended.
-    is_ahead: bool,
-    looked_back: Instant,
 }
 
 impl Cursor {
@@ -45,15 +36,11 @@ impl Cursor {
             marked: now,
             swept: now,
             fully_swept: None,
-            filled: false,
-            is_ahead: false,
-            looked_back: now,
         }
     }
 
     /// The id behind which to look now.
     pub fn behind(&mut self, now: Instant) -> i64 {
-        self.is_ahead = false;
         if now.duration_since(self.marked) >= SETTLING {
             self.settled = self.at_mark;
             self.at_mark = self.highest;
@@ -65,32 +52,18 @@ impl Cursor {
         if full_is_due {
             self.fully_swept = Some(now);
             self.swept = now;
-            self.looked_back = now;
             return 0;
         }
         if now.duration_since(self.swept) >= SWEEP {
             self.swept = now;
-            self.looked_back = now;
             return (self.settled - MARGIN).max(0);
         }
-        if self.filled && now.duration_since(self.looked_back) < AHEAD {
-            self.is_ahead = true;
-            return self.highest;
-        }
-        self.looked_back = now;
         self.settled
     }
 
     /// A message with this id was taken.
     pub fn saw(&mut self, id: i64) {
         self.highest = self.highest.max(id);
-    }
-
-    /// The last look brought all that it asked for, or did not. Returns whether another must follow before there is known
-    /// to be nothing: one that looked ahead has passed over what committed late.
-    pub fn brought(&mut self, all: bool) -> bool {
-        self.filled = all;
-        self.is_ahead && !all
     }
 }
 
@@ -123,29 +96,6 @@ mod tests {
         );
         assert_eq!(cursor.behind(at(start, 2_060)), 200_000);
         assert_eq!(cursor.behind(at(start, 3_060)), 200_500);
-    }
-
-    #[test]
-    fn looks_that_are_filled_go_ahead_and_back_from_time_to_time() {
-        let start = Instant::now();
-        let mut cursor = Cursor::new(start);
-        assert_eq!(cursor.behind(start), 0);
-        cursor.saw(500);
-        assert!(!cursor.brought(true));
-        assert_eq!(cursor.behind(at(start, 10)), 500);
-        cursor.saw(900);
-        assert!(!cursor.brought(true));
-        assert_eq!(cursor.behind(at(start, 99)), 900);
-        assert!(!cursor.brought(true));
-        assert_eq!(cursor.behind(at(start, 100)), 0, "a look back");
-        assert!(!cursor.brought(true));
-        assert_eq!(cursor.behind(at(start, 110)), 900);
-        assert!(
-            cursor.brought(false),
-            "what committed late may be behind it"
-        );
-        assert_eq!(cursor.behind(at(start, 111)), 0);
-        assert!(!cursor.brought(false));
     }
 
     #[test]

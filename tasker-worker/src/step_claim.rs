@@ -170,12 +170,13 @@ impl Claim {
                 false => Found::Nothing,
             });
         }
-        let (claimed, found) = self.claim(worker, &takes, free).await?;
-        self.executor.start(worker, claimed, None).await;
-        Ok(match probed {
+        let claimed = self.claim(worker, &takes, free).await?;
+        let found = match probed {
             true => Found::Part,
-            false => found,
-        })
+            false => found(&claimed, &takes, free),
+        };
+        self.executor.start(worker, claimed, None).await;
+        Ok(found)
     }
 
     /// How many more steps may be claimed: none while results are not stored as fast as they come.
@@ -193,24 +194,24 @@ impl Claim {
         }
     }
 
-    /// Claims `most` steps at most; says whether there may be more.
+    /// Claims `most` steps at most.
     async fn claim(
         &mut self,
         worker: Uuid,
         takes: &[Take],
         most: usize,
-    ) -> db::Result<(Vec<Claimed>, Found)> {
+    ) -> db::Result<Vec<Claimed>> {
         let connection = self.connection.get().await?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         let began = Instant::now();
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let result = claim::claim(connection, worker, takes, limit).await;
+        let result = claim::claim(connection, worker, takes, most).await;
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
-        let found = self.lanes.claimed(&claimed, takes, most);
+        self.lanes.claimed(&claimed);
         let took = began.elapsed();
         self.record(&claimed, took);
         self.pace.carried(claimed.len(), took);
-        Ok((claimed, found))
+        Ok(claimed)
     }
 
     /// Hands back what was claimed by a claim whose answer did not come.
@@ -244,7 +245,6 @@ impl Claim {
             return Ok(false);
         };
         let claimed = self.claim(worker, &takes, 1).await;
-        let claimed = claimed.map(|(claimed, _)| claimed);
         match claimed.as_deref() {
             Ok([step, ..]) => self.circuits.had_its_turn(step.lane),
             _ => self.circuits.settle(probing, Verdict::Nothing).await,
@@ -272,6 +272,20 @@ impl Claim {
         for (namespace, steps) in brought {
             metrics::steps_claimed(namespace, self.method, steps, took);
         }
+    }
+}
+
+/// Whether there may be more than was claimed: where a lane, or all of them together, gave what was asked for.
+fn found(claimed: &[Claimed], takes: &[Take], most: usize) -> Found {
+    let mut gave: HashMap<i32, i64> = HashMap::new();
+    for step in claimed {
+        *gave.entry(step.lane).or_default() += 1;
+    }
+    let is_full = |take: &Take| gave.get(&take.lane).is_some_and(|gave| *gave >= take.most);
+    match claimed.len() {
+        0 => Found::Nothing,
+        all if all >= most || takes.iter().any(is_full) => Found::Part,
+        _ => Found::All,
     }
 }
 
@@ -353,31 +367,15 @@ impl Lanes {
             .collect()
     }
 
-    /// Takes note of what a claim brought, and says whether there may be more: where a lane, or all of them together, gave
-    /// what was asked for, or where one was looked at ahead of what may have come late.
-    fn claimed(&mut self, claimed: &[Claimed], takes: &[Take], most: usize) -> Found {
+    fn claimed(&mut self, claimed: &[Claimed]) {
         self.active.clear();
-        let mut gave: HashMap<i32, i64> = HashMap::new();
         for step in claimed {
-            *gave.entry(step.lane).or_default() += 1;
             if let Some(cursor) = self.cursors.get_mut(&step.lane) {
                 cursor.saw(step.id);
             }
             if !self.active.contains(&step.lane) {
                 self.active.push(step.lane);
             }
-        }
-        let mut may_be_more = claimed.len() >= most;
-        for take in takes {
-            let all = gave.get(&take.lane).is_some_and(|gave| *gave >= take.most);
-            let cursor = self.cursors.get_mut(&take.lane);
-            let passed_over = cursor.is_some_and(|cursor| cursor.brought(all));
-            may_be_more |= all || passed_over;
-        }
-        match claimed.len() {
-            _ if may_be_more => Found::Part,
-            0 => Found::Nothing,
-            _ => Found::All,
         }
     }
 }
