@@ -72,9 +72,8 @@ async fn faults_of_hot_statements(target: &Target) -> Vec<String> {
     let week = Week::at(chrono::Utc::now());
     let mut faults = Vec::new();
     for name in HOT {
-        let statements = all_statements();
-        let whole = statements.iter().find(|s| s.name == name).unwrap();
-        for statement in [*whole, &whole.in_week(week)] {
+        let whole = named(name);
+        for statement in [whole, &whole.in_week(week)] {
             let mut connection = target.batches().connect().await.unwrap();
             let plan = plan(&mut connection, statement).await;
             faults.extend(
@@ -150,11 +149,7 @@ async fn statements_of_a_week_touch_no_partition_of_another() {
     connection.execute("ANALYZE").await.unwrap();
     let week = Week::at(chrono::Utc::now());
     for name in ["claim_steps", "list_inputs", "advance_graphs"] {
-        let statement = all_statements()
-            .into_iter()
-            .find(|s| s.name == name)
-            .unwrap();
-        let plan = plan(&mut connection, &statement.in_week(week)).await;
+        let plan = plan(&mut connection, &named(name).in_week(week)).await;
         for other in [-7, 7] {
             let other = chrono::Utc::now() + chrono::TimeDelta::days(other);
             let part = Week::at(other).part("tasks");
@@ -193,11 +188,12 @@ fn faults_of(plan: &str) -> Vec<String> {
 
 /// The generic plan of the statement with a name, as text.
 async fn plan_of(connection: &mut PgConnection, name: &str) -> String {
-    let statement = all_statements()
-        .into_iter()
-        .find(|s| s.name == name)
-        .unwrap();
-    plan(connection, statement).await
+    plan(connection, named(name)).await
+}
+
+fn named(name: &str) -> &'static Statement {
+    let mut statements = all_statements().into_iter();
+    statements.find(|s| s.name == name).unwrap()
 }
 
 /// The generic plan of a statement, as text.
