@@ -1,6 +1,7 @@
 //! The least that steps can cost PostgreSQL, in the same database: driven by two connections at once, or by a worker and
 //! a server that wake each other for one task at a time.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,20 +77,16 @@ pub(super) async fn alone(
     bench.progress.begin("running the sketch");
     let ground = &bench.ground;
     asked(sketch::create(&ground.pool).await)?;
-    let stop = CancellationToken::new();
+    let listening = CancellationToken::new();
+    let _until_the_end = listening.clone().drop_guard();
     let (tell, ended) = watch::channel(0);
-    let worker = Hop::begin(ground, &[Topic::Steps], &stop).await?;
-    let server = Hop::begin(ground, &[Topic::Results], &stop).await?;
-    let (worker, server) = (
-        tokio::spawn(worker.work()),
-        tokio::spawn(server.serve(tell)),
-    );
-    let took = ask(ground, tasks, pause, ended).await;
-    stop.cancel();
-    for hop in [worker, server] {
-        asked(hop.await.unwrap_or(Ok(())))?;
+    let worker = Hop::begin(ground, &[Topic::Steps], &listening).await?;
+    let server = Hop::begin(ground, &[Topic::Results], &listening).await?;
+    tokio::select! {
+        took = ask(ground, tasks, pause, ended) => took,
+        Err(failed) = worker.work() => asked(Err(failed)),
+        Err(failed) = server.serve(tell) => asked(Err(failed)),
     }
-    took
 }
 
 /// Asks for one task after the other.
@@ -103,7 +100,7 @@ async fn ask(
     for task in 1..=tasks {
         asked(driver.accept(1, true).await)?;
         tokio::time::sleep(pause).await;
-        // Whoever ends early has failed, which is told of at the end.
+        // The server tells as long as it is asked.
         let _ = ended.wait_for(|ended| *ended >= task).await;
     }
     asked(sketch::took(&ground.pool).await)
@@ -114,7 +111,6 @@ struct Hop {
     driver: Driver,
     wakes: Wakes,
     topic: Topic,
-    stop: CancellationToken,
 }
 
 impl Hop {
@@ -124,45 +120,38 @@ impl Hop {
     async fn begin(
         ground: &Ground,
         topics: &'static [Topic; 1],
-        stop: &CancellationToken,
+        listening: &CancellationToken,
     ) -> Result<Hop, Failure> {
         let wakes = Wakes::default();
         let target = ground.target.clone();
-        let listening = wake::listen(target, topics, wakes.clone(), |_| {}, stop.clone());
-        tokio::spawn(listening);
+        let listen = wake::listen(target, topics, wakes.clone(), |_| {}, listening.clone());
+        tokio::spawn(listen);
         Ok(Hop {
             driver: asked(Driver::connect(&ground.target).await)?,
             wakes,
             topic: topics[0],
-            stop: stop.clone(),
         })
     }
 
-    /// Waits to be told; whether to go on.
-    async fn told(&self) -> bool {
-        tokio::select! {
-            _ = self.wakes.wait(self.topic, Hop::PATIENCE) => true,
-            () = self.stop.cancelled() => false,
-        }
-    }
-
-    async fn work(mut self) -> tasker_shared::db::Result<()> {
-        while self.told().await {
+    /// Works for ever, or until it fails.
+    async fn work(mut self) -> tasker_shared::db::Result<Infallible> {
+        loop {
+            self.wakes.wait(self.topic, Hop::PATIENCE).await;
             let ids = self.driver.claim(BATCH).await?;
             if !ids.is_empty() {
                 self.driver.load(&ids).await?;
                 self.driver.submit(&ids, true).await?;
             }
         }
-        Ok(())
     }
 
-    async fn serve(mut self, tell: watch::Sender<u64>) -> tasker_shared::db::Result<()> {
-        while self.told().await {
+    /// Serves for ever, or until it fails.
+    async fn serve(mut self, tell: watch::Sender<u64>) -> tasker_shared::db::Result<Infallible> {
+        loop {
+            self.wakes.wait(self.topic, Hop::PATIENCE).await;
             let advanced = self.driver.advance(BATCH, true).await;
             let (_, tasks) = advanced?;
             tell.send_modify(|ended| *ended += tasks.unsigned_abs());
         }
-        Ok(())
     }
 }
