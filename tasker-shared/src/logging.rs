@@ -7,7 +7,6 @@ mod lines;
 use std::io::{self, IsTerminal};
 
 use tracing::Span;
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt, registry};
@@ -65,7 +64,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), InitError> {
     } else {
         let lines = fmt::layer()
             .with_writer(io::stderr)
-            .fmt_fields(JsonFields::new())
+            .fmt_fields(lines::SpanFields)
             .event_format(lines::JsonLines);
         registry()
             .with(filter)

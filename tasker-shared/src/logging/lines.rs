@@ -1,27 +1,27 @@
 //! A log line as JSON: one object, whose keys are the event's fields and those of the spans around it.
 
-use std::fmt::{self, Debug};
+use std::fmt::{self, Debug, Write as _};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Formats events so; the fields of spans must be formatted as JSON.
+/// Formats events so; the fields of spans must have been written by [`SpanFields`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JsonLines;
 
-impl<S, N> FormatEvent<S, N> for JsonLines
+impl<S> FormatEvent<S, SpanFields> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, SpanFields>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -37,8 +37,8 @@ where
         // Where two say the same, the nearest is right.
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>();
-            let fields = fields.and_then(|fields| serde_json::from_str(&fields.fields).ok());
+            let fields = extensions.get::<FormattedFields<SpanFields>>();
+            let fields = fields.and_then(|fields| SpanFields::read(&fields.fields));
             for (name, value) in fields.unwrap_or_else(Map::new) {
                 line.0.entry(name).or_insert(value);
             }
@@ -79,5 +79,94 @@ impl Visit for Line {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.add(field.name(), value);
+    }
+}
+
+/// Writes the fields of spans as the members of a JSON object, a comma before each. A span is made for every step
+/// that runs and few of them ever see a line, so writing is kept cheap and the rest left to the lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpanFields;
+
+impl SpanFields {
+    /// What was written.
+    fn read(members: &str) -> Option<Map<String, Value>> {
+        let members = members.trim_start_matches(',');
+        serde_json::from_str(&format!("{{{members}}}")).ok()
+    }
+}
+
+impl<'writer> FormatFields<'writer> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut members = Members {
+            writer,
+            result: Ok(()),
+        };
+        fields.record(&mut members);
+        members.result
+    }
+}
+
+struct Members<'writer> {
+    writer: Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl Members<'_> {
+    fn add(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let name = field.name();
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        let written = write!(self.writer, ",\"{name}\":").and_then(|()| value(&mut self.writer));
+        self.result = self.result.and(written);
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add(field, |writer| {
+            writer.write_char('"')?;
+            write!(Escaping(writer), "{value:?}")?;
+            writer.write_char('"')
+        });
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // What JSON has no number for is null.
+        self.add(field, |writer| write!(writer, "{}", Value::from(value)));
+    }
+}
+
+/// Writes text as it stands within a JSON string.
+struct Escaping<'a, 'writer>(&'a mut Writer<'writer>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let must = |c: char| c == '"' || c == '\\' || c < ' ';
+        let mut rest = text;
+        while let Some(at) = rest.find(must) {
+            let (plain, from) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut after = from.chars();
+            if let Some(special) = after.next() {
+                write!(self.0, "\\u{:04x}", u32::from(special))?;
+            }
+            rest = after.as_str();
+        }
+        self.0.write_str(rest)
     }
 }

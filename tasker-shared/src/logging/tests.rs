@@ -48,7 +48,7 @@ fn json(
     let written = Written::default();
     let lines = fmt::layer()
         .with_writer(written.clone())
-        .fmt_fields(JsonFields::new())
+        .fmt_fields(lines::SpanFields)
         .event_format(lines::JsonLines);
     (registry().with(filter).with(lines), written, levels)
 }
@@ -156,7 +156,17 @@ fn a_json_line_has_its_fields_and_those_of_its_step_at_the_top() {
     let (subscriber, written, _) = json("tasker_shared=info");
     tracing::subscriber::with_default(subscriber, || {
         let _step = span().entered();
-        let _own = tracing::info_span!("own", order = 7, attempt = 1).entered();
+        let own = tracing::info_span!(
+            "own",
+            order = 7,
+            attempt = 1,
+            note = "a\"\\\n",
+            of = 0.5,
+            late = tracing::field::Empty
+        );
+        own.record("late", true);
+        own.record("order", 8);
+        let _own = own.entered();
         tracing::info!(attempt = 2, ratio = 0.5, ok = true, error = ?Some("a\"b"), "charged {}", 5);
     });
     let text = written.take();
@@ -176,7 +186,10 @@ fn a_json_line_has_its_fields_and_those_of_its_step_at_the_top() {
         "ok": true,
         "error": "Some(\"a\\\"b\")",
         "target": "tasker_shared::logging::tests",
-        "order": 7,
+        "order": 8,
+        "note": "a\"\\\n",
+        "of": 0.5,
+        "late": true,
         "task_uuid": "00000000-0000-0000-0000-000000000001",
         "step_uuid": "00000000-0000-0000-0000-000000000002",
         "correlation_id": "00000000-0000-0000-0000-000000000003",
