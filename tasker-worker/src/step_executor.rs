@@ -88,19 +88,15 @@ impl Executor {
                 Err(_) => None,
             };
             let executor = Arc::clone(self);
-            let running = async move {
-                executor
-                    .run(worker, step, (slot, hold), blueprint, probing)
-                    .await;
-            };
-            // The runtime moves what it is given several times, and this is some kilobytes.
+            let running = executor.run(worker, step, (slot, hold), blueprint, probing);
+            // The runtime moves what it is given several times.
             tokio::spawn(Box::pin(running));
         }
     }
 
     /// Runs a step to its end and hands that in. The slot is free when the result is on its way.
     async fn run(
-        &self,
+        self: Arc<Self>,
         worker: Uuid,
         step: Claimed,
         (slot, hold): (Slot, Hold),
@@ -112,12 +108,13 @@ impl Executor {
         if let Some(target) = self.parked(&step, blueprint.as_deref(), probing.as_ref()) {
             // It never began: that is no execution, and no failure.
             let ended = self.ended(&step, target::parked(target), started_at);
-            return self.hand_in(worker, &step, ended, (slot, hold)).await;
+            return Box::pin(self.hand_in(worker, &step, ended, (slot, hold))).await;
         }
         metrics::step_executed(task);
         let end = match &blueprint {
             Some(blueprint) => caught(self.guarded(&step, &slot, blueprint, probing)).await,
-            None => self.unread(probing).await,
+            // What seldom happens is boxed: there is a future like this for every step.
+            None => Box::pin(self.unread(probing)).await,
         };
         let namespace = blueprint.as_ref().map_or(metrics::UNKNOWN, |b| b.namespace);
         if slot.why() == Some(Stop::LeaseLost) {

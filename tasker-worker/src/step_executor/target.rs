@@ -44,11 +44,11 @@ impl Executor {
         probing: Option<Probing>,
     ) -> End {
         if let Some(probing) = probing {
-            return self.probe(step, slot, blueprint, probing).await;
+            return Box::pin(self.probe(step, slot, blueprint, probing)).await;
         }
         let end = self.attempt(step, slot, blueprint).await;
         if let Some(target) = blueprint.target(step.step_no) {
-            self.circuits.hear(target, &end.verdict()).await;
+            Box::pin(self.circuits.hear(target, &end.verdict())).await;
         }
         end
     }

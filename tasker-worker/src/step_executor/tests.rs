@@ -48,3 +48,16 @@ async fn a_probe_whose_step_has_no_template_that_could_be_read_is_given_back() {
         .await;
     database.until(1, 0).await;
 }
+
+#[tokio::test]
+async fn the_future_of_a_step_is_small_enough_to_be_copied() {
+    let database = Database::start().await;
+    let (executor, _sender) = executor(&database);
+    let step = claimed(1, 0);
+    let held = (
+        executor.running.enter(step.task_uuid),
+        executor.held.hold(step.id),
+    );
+    let running = Arc::clone(&executor).run(Uuid::nil(), step, held, None, None);
+    assert!(size_of_val(&running) < 4096, "{}", size_of_val(&running));
+}
