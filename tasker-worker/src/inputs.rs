@@ -39,12 +39,10 @@ impl Results {
         let left = limit_bytes.saturating_sub(step.context.len());
         let rows: Vec<(i32, Option<String>)> = if parents.len() > claim::PARENTS_WITH_CLAIM as usize
         {
-            read(pool, step.task_uuid, parents, left).await?
+            Box::pin(read(pool, step.task_uuid, parents, left)).await?
         } else {
-            let numbers = step.parents.iter().flatten().copied();
-            numbers
-                .zip(step.results.iter().flatten().cloned())
-                .collect()
+            let results = step.results.iter().flatten().cloned();
+            parents.iter().copied().zip(results).collect()
         };
         let bytes: usize = rows
             .iter()

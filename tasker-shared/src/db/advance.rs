@@ -145,31 +145,31 @@ statements! {
                 (SELECT count(*) AS again FROM again) a, (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0";
 }
 
-/// The message of a row; `None` where its kind is not known.
+/// The message of a row, whose columns are read by their places; `None` where its kind is not known.
 fn read(row: &PgRow) -> sqlx::Result<Option<Received>> {
-    let Some(kind) = Kind::from_i16(row.try_get("kind")?) else {
+    let Some(kind) = Kind::from_i16(row.try_get(2)?) else {
         return Ok(None);
     };
     Ok(Some(Received {
-        sent_at: row.try_get("sent_at")?,
         message: Message {
-            shard: row.try_get("shard")?,
-            id: row.try_get("id")?,
+            shard: row.try_get(0)?,
+            id: row.try_get(1)?,
             kind,
-            task_uuid: row.try_get("task_uuid")?,
-            correlation_id: row.try_get("correlation_id")?,
-            step_no: row.try_get("step_no")?,
-            attempt: row.try_get("attempt")?,
-            tries: row.try_get("tries")?,
-            lost: row.try_get("lost")?,
-            template_id: row.try_get("template_id")?,
-            priority: row.try_get("priority")?,
-            sampled: row.try_get("sampled")?,
-            traced: row.try_get("traced")?,
-            progress: row.try_get("progress")?,
-            retry_after_ms: row.try_get("retry_after_ms")?,
-            control: row.try_get("control")?,
+            task_uuid: row.try_get(3)?,
+            correlation_id: row.try_get(4)?,
+            step_no: row.try_get(5)?,
+            attempt: row.try_get(6)?,
+            tries: row.try_get(7)?,
+            lost: row.try_get(8)?,
+            template_id: row.try_get(9)?,
+            priority: row.try_get(10)?,
+            sampled: row.try_get(11)?,
+            traced: row.try_get(12)?,
+            progress: row.try_get(13)?,
+            retry_after_ms: row.try_get(14)?,
+            control: row.try_get(15)?,
         },
+        sent_at: row.try_get(16)?,
     }))
 }
 
@@ -191,7 +191,7 @@ pub async fn list_messages(
         match read(row).map_err(wrong)? {
             Some(received) => listed.received.push(received),
             None => {
-                let at = |row: &PgRow| Ok((row.try_get("shard")?, row.try_get("id")?));
+                let at = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
                 listed.unknown.push(at(row).map_err(wrong)?);
             }
         }

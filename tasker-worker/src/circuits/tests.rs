@@ -95,7 +95,6 @@ pub(crate) fn claimed(attempt: i32, tries: i32) -> Claimed {
         claimed_at: Utc::now(),
         context: "{}".to_owned(),
         tracestate: None,
-        parents: None,
         results: None,
     }
 }
