@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A message that commits within this time of a later one is found by the next look.
+/// A message that commits within this time of a later one is found without a sweep.
 const SETTLING: Duration = Duration::from_secs(1);
 /// How often a look goes back by `MARGIN` ids.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -12,18 +12,40 @@ const SWEEP: Duration = Duration::from_secs(2);
 const MARGIN: i64 = 100_000;
 /// How often a look begins at the very start.
 const FULL_SWEEP: Duration = Duration::from_secs(30);
+/// How long looks go on from where the last one ended, while each brings all it asks for. What is behind has just been
+/// taken, and whoever begins there steps over it row by row.
+const AHEAD: Duration = Duration::from_millis(100);
 
 /// Where to begin, for one lane or shard. Pure: the caller brings the time.
 #[derive(Debug, Clone)]
 pub struct Cursor {
-    /// Everything up to here was seen at least `SETTLING` ago.
+    /// What commits below this may be found by sweeps alone.
     settled: i64,
-    /// The highest id seen when `marked` was taken, and since.
+    /// The frontier when `marked` was taken: settled once it is `SETTLING` old.
     at_mark: i64,
-    highest: i64,
     marked: Instant,
+    /// Everything up to here that could be seen was taken.
+    frontier: i64,
+    highest: i64,
+    /// Whether the last look brought all it asked for.
+    is_filled: bool,
+    look: Look,
+    looked_back: Instant,
     swept: Instant,
     fully_swept: Option<Instant>,
+}
+
+/// What a look is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Everything, from the start.
+    Full,
+    /// What committed late.
+    Sweep,
+    /// What is not settled.
+    Back,
+    /// What comes after the last look.
+    Ahead,
 }
 
 impl Cursor {
@@ -32,38 +54,62 @@ impl Cursor {
         Cursor {
             settled: 0,
             at_mark: 0,
-            highest: 0,
             marked: now,
+            frontier: 0,
+            highest: 0,
+            is_filled: false,
+            look: Look::Full,
+            looked_back: now,
             swept: now,
             fully_swept: None,
         }
     }
 
-    /// The id behind which to look now.
+    /// The id behind which to look now. What the look brings is to be told by [`Cursor::brought`]; a look of
+    /// which nothing is told did not take place.
     pub fn behind(&mut self, now: Instant) -> i64 {
         if now.duration_since(self.marked) >= SETTLING {
-            self.settled = self.at_mark;
-            self.at_mark = self.highest;
+            self.settled = self.settled.max(self.at_mark);
+            self.at_mark = self.frontier;
             self.marked = now;
         }
-        let full_is_due = self
-            .fully_swept
-            .is_none_or(|at| now.duration_since(at) >= FULL_SWEEP);
-        if full_is_due {
-            self.fully_swept = Some(now);
-            self.swept = now;
-            return 0;
+        let is_due = |at: Instant, after: Duration| now.duration_since(at) >= after;
+        self.look = if self.fully_swept.is_none_or(|at| is_due(at, FULL_SWEEP)) {
+            Look::Full
+        } else if is_due(self.swept, SWEEP) {
+            Look::Sweep
+        } else if !self.is_filled || is_due(self.looked_back, AHEAD) {
+            Look::Back
+        } else {
+            Look::Ahead
+        };
+        // A sweep that was filled leaves the frontier below what is settled, until looks have passed that again.
+        let back = self.settled.min(self.frontier);
+        match self.look {
+            Look::Full => 0,
+            Look::Sweep => (back - MARGIN).max(0),
+            Look::Back => back,
+            Look::Ahead => self.frontier,
         }
-        if now.duration_since(self.swept) >= SWEEP {
-            self.swept = now;
-            return (self.settled - MARGIN).max(0);
-        }
-        self.settled
     }
 
-    /// A message with this id was taken.
-    pub fn saw(&mut self, id: i64) {
-        self.highest = self.highest.max(id);
+    /// The look that was last asked for took place at `now`: the highest id that was taken, and whether there were as
+    /// many as were asked for, so that there may be more behind it. Says whether another look must follow before it is
+    /// known that there is nothing.
+    pub fn brought(&mut self, last: Option<i64>, filled: bool, now: Instant) -> bool {
+        if self.look == Look::Full {
+            self.fully_swept = Some(now);
+        }
+        if matches!(self.look, Look::Full | Look::Sweep) {
+            self.swept = now;
+        }
+        if self.look != Look::Ahead {
+            self.looked_back = now;
+        }
+        self.highest = self.highest.max(last.unwrap_or(0));
+        self.frontier = last.filter(|_| filled).unwrap_or(self.highest);
+        self.is_filled = filled;
+        self.look == Look::Ahead && !filled
     }
 }
 
@@ -79,23 +125,22 @@ mod tests {
     fn the_cursor_follows_what_was_seen_once_it_has_settled() {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
-        assert_eq!(cursor.behind(start), 0);
-        cursor.saw(200_000);
+        let mut look = |ms, last| {
+            let behind = cursor.behind(at(start, ms));
+            assert!(!cursor.brought(last, false, at(start, ms)));
+            behind
+        };
+        assert_eq!(look(0, Some(200_000)), 0);
+        assert_eq!(look(500, None), 0, "a neighbour may commit late");
+        assert_eq!(look(1_000, Some(200_500)), 0);
+        assert_eq!(look(1_900, None), 0);
         assert_eq!(
-            cursor.behind(at(start, 500)),
-            0,
-            "a neighbour may commit late"
-        );
-        assert_eq!(cursor.behind(at(start, 1_000)), 0);
-        cursor.saw(200_500);
-        assert_eq!(cursor.behind(at(start, 1_900)), 0);
-        assert_eq!(
-            cursor.behind(at(start, 2_050)),
+            look(2_050, None),
             100_000,
             "a sweep goes back by the margin"
         );
-        assert_eq!(cursor.behind(at(start, 2_060)), 200_000);
-        assert_eq!(cursor.behind(at(start, 3_060)), 200_500);
+        assert_eq!(look(2_060, None), 200_000);
+        assert_eq!(look(3_060, None), 200_500);
     }
 
     #[test]
@@ -103,13 +148,73 @@ mod tests {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
         cursor.behind(start);
-        cursor.saw(1_000_000);
-        let looks: Vec<i64> = (1..=62)
-            .map(|s| cursor.behind(at(start, s * 1_000 + 1)))
-            .collect();
+        cursor.brought(Some(1_000_000), false, start);
+        let mut begins = Vec::new();
+        for second in 1..=62 {
+            let now = at(start, second * 1_000 + 1);
+            begins.push(cursor.behind(now));
+            // The answer of one in three never comes.
+            if second % 3 != 0 {
+                cursor.brought(None, false, now);
+            }
+        }
+        let full = begins.iter().skip(3).filter(|behind| **behind == 0);
         assert_eq!(
-            looks.iter().skip(3).filter(|behind| **behind == 0).count(),
-            2
+            full.count(),
+            3,
+            "one of them again, since nothing was heard of it"
         );
+    }
+
+    #[test]
+    fn looks_that_are_filled_go_ahead_and_back_from_time_to_time() {
+        let start = Instant::now();
+        let mut cursor = Cursor::new(start);
+        let mut look = |ms, last, filled| {
+            let behind = cursor.behind(at(start, ms));
+            (behind, cursor.brought(last, filled, at(start, ms)))
+        };
+        assert_eq!(look(0, Some(500), true), (0, false));
+        assert_eq!(look(10, Some(900), true), (500, false));
+        assert_eq!(look(99, Some(950), true), (900, false));
+        assert_eq!(look(100, Some(970), true), (0, false), "a look back");
+        assert_eq!(
+            look(110, Some(980), false),
+            (970, true),
+            "what committed late may be behind"
+        );
+        assert_eq!(look(111, None, false), (0, false));
+        assert_eq!(look(112, None, false), (0, false));
+    }
+
+    /// Ids in the order in which they commit: a batch of 5,000 that comes `late_ms` after 5,000 with higher ids. Whoever
+    /// looks has ten slots and frees them every 10 ms.
+    fn slowest_second(late_ms: u64) -> usize {
+        let start = Instant::now();
+        let mut cursor = Cursor::new(start);
+        let mut queue: std::collections::BTreeSet<i64> = (1_005_001..=1_010_000).collect();
+        let mut taken_in = vec![0; 10];
+        for ms in (0..10_000).step_by(10) {
+            if ms == late_ms {
+                queue.extend(1_000_001..=1_005_000);
+            }
+            let now = at(start, ms);
+            let behind = cursor.behind(now);
+            let took: Vec<i64> = queue.range(behind + 1..).take(10).copied().collect();
+            cursor.brought(took.last().copied(), took.len() == 10, now);
+            for id in &took {
+                queue.remove(id);
+            }
+            taken_in[usize::try_from(ms / 1_000).unwrap_or(0)] += took.len();
+        }
+        assert!(queue.is_empty(), "{} are left", queue.len());
+        taken_in.into_iter().min().unwrap_or(0)
+    }
+
+    #[test]
+    fn what_commits_after_higher_ids_is_taken_as_fast_as_everything_else() {
+        for late_ms in [0, 50, 500, 1_500, 2_500, 4_000] {
+            assert_eq!(slowest_second(late_ms), 1_000, "{late_ms} ms late");
+        }
     }
 }

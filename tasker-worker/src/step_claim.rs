@@ -170,13 +170,12 @@ impl Claim {
                 false => Found::Nothing,
             });
         }
-        let claimed = self.claim(worker, &takes, free).await?;
-        let found = match probed {
-            true => Found::Part,
-            false => found(&claimed, &takes, free),
-        };
+        let (claimed, found) = self.claim(worker, &takes, free).await?;
         self.executor.start(worker, claimed, None).await;
-        Ok(found)
+        Ok(match probed {
+            true => Found::Part,
+            false => found,
+        })
     }
 
     /// How many more steps may be claimed: none while results are not stored as fast as they come.
@@ -194,24 +193,24 @@ impl Claim {
         }
     }
 
-    /// Claims `most` steps at most.
+    /// Claims `most` steps at most; says whether there may be more.
     async fn claim(
         &mut self,
         worker: Uuid,
         takes: &[Take],
         most: usize,
-    ) -> db::Result<Vec<Claimed>> {
+    ) -> db::Result<(Vec<Claimed>, Found)> {
         let connection = self.connection.get().await?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let began = Instant::now();
         let result = claim::claim(connection, worker, takes, most).await;
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
-        self.lanes.claimed(&claimed);
+        let found = self.lanes.claimed(&claimed, takes, most, began);
         let took = began.elapsed();
         self.record(&claimed, took);
         self.pace.carried(claimed.len(), took);
-        Ok(claimed)
+        Ok((claimed, found))
     }
 
     /// Hands back what was claimed by a claim whose answer did not come.
@@ -245,6 +244,7 @@ impl Claim {
             return Ok(false);
         };
         let claimed = self.claim(worker, &takes, 1).await;
+        let claimed = claimed.map(|(claimed, _)| claimed);
         match claimed.as_deref() {
             Ok([step, ..]) => self.circuits.had_its_turn(step.lane),
             _ => self.circuits.settle(probing, Verdict::Nothing).await,
@@ -272,20 +272,6 @@ impl Claim {
         for (namespace, steps) in brought {
             metrics::steps_claimed(namespace, self.method, steps, took);
         }
-    }
-}
-
-/// Whether there may be more than was claimed: where a lane, or all of them together, gave what was asked for.
-fn found(claimed: &[Claimed], takes: &[Take], most: usize) -> Found {
-    let mut gave: HashMap<i32, i64> = HashMap::new();
-    for step in claimed {
-        *gave.entry(step.lane).or_default() += 1;
-    }
-    let is_full = |take: &Take| gave.get(&take.lane).is_some_and(|gave| *gave >= take.most);
-    match claimed.len() {
-        0 => Found::Nothing,
-        all if all >= most || takes.iter().any(is_full) => Found::Part,
-        _ => Found::All,
     }
 }
 
@@ -367,15 +353,33 @@ impl Lanes {
             .collect()
     }
 
-    fn claimed(&mut self, claimed: &[Claimed]) {
-        self.active.clear();
+    /// Takes note of what a claim of `most` steps, begun at `now`, brought, and says whether there may be more.
+    fn claimed(&mut self, claimed: &[Claimed], takes: &[Take], most: i64, now: Instant) -> Found {
+        let mut gave: HashMap<i32, (i64, i64)> = HashMap::new();
         for step in claimed {
-            if let Some(cursor) = self.cursors.get_mut(&step.lane) {
-                cursor.saw(step.id);
+            let (steps, last) = gave.entry(step.lane).or_default();
+            (*steps, *last) = (*steps + 1, step.id.max(*last));
+        }
+        self.active.clear();
+        self.active.extend(gave.keys());
+        let mut may_be_more = false;
+        let mut left = most;
+        for take in takes {
+            let (steps, last) = gave.get(&take.lane).copied().unwrap_or_default();
+            let filled = steps >= take.most.min(left);
+            if let Some(cursor) = self.cursors.get_mut(&take.lane) {
+                may_be_more |= filled | cursor.brought((steps > 0).then_some(last), filled, now);
             }
-            if !self.active.contains(&step.lane) {
-                self.active.push(step.lane);
+            left -= steps;
+            if left <= 0 {
+                // The claim was full with this lane, and did not come to those behind it.
+                break;
             }
+        }
+        match claimed.len() {
+            _ if may_be_more => Found::Part,
+            0 => Found::Nothing,
+            _ => Found::All,
         }
     }
 }

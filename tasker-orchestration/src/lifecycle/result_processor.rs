@@ -8,20 +8,23 @@ use std::time::{Duration, Instant, SystemTime};
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
-use tasker_shared::db::advance::{self, Received};
+use tasker_shared::db::advance;
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::{Found, Pace, Patience, Throttle, Topic, Wakes};
+use tasker_shared::plan::Message;
 use tasker_shared::plan::advance::{Rules, plan};
 use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::look::Look;
 use self::record::Batch;
 use super::control;
 
 mod bury;
+mod look;
 mod record;
 mod trace;
 
@@ -93,12 +96,12 @@ impl ResultProcessor {
 
     /// Reads, plans and applies one batch, and says whether there may be more.
     async fn pass(&mut self) -> db::Result<Found> {
-        let (listed, mut more) = self.read().await?;
-        let messages: Vec<_> = listed.into_iter().map(|r| r.message).collect();
+        let (messages, look) = self.read().await?;
         let received = Instant::now();
         self.progress.passed();
         if messages.is_empty() {
-            return Ok(Found::Nothing);
+            let more = look.brought(&[], &mut self.cursors);
+            return Ok(if more { Found::Part } else { Found::Nothing });
         }
         let keys = messages
             .iter()
@@ -106,7 +109,7 @@ impl ResultProcessor {
             .collect();
         let routes = self.blueprints.routes(keys).await?;
         let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
-        let route = |m: &tasker_shared::plan::Message| routes.get(&(m.template_id, m.priority));
+        let route = |m: &Message| routes.get(&(m.template_id, m.priority));
         let plan = plan(messages, &self.rules, route, || {
             rand::random_range(0.0..1.0)
         });
@@ -116,7 +119,7 @@ impl ResultProcessor {
             received,
             at: SystemTime::now(),
         };
-        more |= self.apply(&batch).await?;
+        let mut more = self.apply(&batch).await?;
         // What is sent on from here is told nobody.
         more |= !plan.burials.is_empty() || !plan.controls.is_empty();
         // Before a person's wish for such a task, which resolves its entry.
@@ -134,11 +137,7 @@ impl ResultProcessor {
                 taken -= 1;
             }
         }
-        for (shard, id) in &seen[..plan.taken] {
-            if let Some(cursor) = self.cursors.get_mut(shard) {
-                cursor.saw(*id);
-            }
-        }
+        more |= look.brought(&seen[..plan.taken], &mut self.cursors);
         Ok(match (taken, more) {
             (0, _) => Found::Nothing,
             (_, false) => Found::All,
@@ -146,8 +145,8 @@ impl ResultProcessor {
         })
     }
 
-    /// Reads one batch; says whether there is more.
-    async fn read(&mut self) -> db::Result<(Vec<Received>, bool)> {
+    /// Reads one batch.
+    async fn read(&mut self) -> db::Result<(Vec<Message>, Look)> {
         let now = Instant::now();
         let shards = self.shards.borrow_and_update().clone();
         self.cursors.retain(|shard, _| shards.contains(shard));
@@ -157,7 +156,7 @@ impl ResultProcessor {
                 let result = upkeep::ping(self.connection.get().await?).await;
                 self.connection.check(result)?;
             }
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), Look::nowhere(now)));
         }
         let behind: Vec<(i16, i64)> = shards
             .iter()
@@ -170,20 +169,16 @@ impl ResultProcessor {
             })
             .collect();
         // Twice a shard's even share, so that uneven shards still fill a batch.
-        let most = i64::try_from((2 * self.batch / behind.len()).max(16)).unwrap_or(i64::MAX);
+        let most = (2 * self.batch / behind.len()).max(16);
         let connection = self.connection.get().await?;
-        let result = advance::list_messages(connection, &behind, most).await;
+        let asked = i64::try_from(most).unwrap_or(i64::MAX);
+        let result = advance::list_messages(connection, &behind, asked).await;
         let listed = self.connection.check(result)?;
-        let more = listed.fills(most) || listed.received.len() > self.batch;
-        for (shard, id) in listed.unknown {
-            if let Some(cursor) = self.cursors.get_mut(&shard) {
-                cursor.saw(id);
-            }
-        }
-        let mut received = listed.received;
-        received.sort_unstable_by_key(|r| r.message.id);
-        received.truncate(self.batch);
-        Ok((received, more))
+        let look = Look::new(now, &shards, most, &listed);
+        let mut messages: Vec<_> = listed.received.into_iter().map(|r| r.message).collect();
+        messages.sort_unstable_by_key(|message| message.id);
+        messages.truncate(self.batch);
+        Ok((messages, look))
     }
 
     /// Applies a batch; says whether it sent messages to this server itself.

@@ -34,17 +34,6 @@ pub struct Listed {
     pub unknown: Vec<(i16, i64)>,
 }
 
-impl Listed {
-    /// Whether a shard has as many as were asked of each, so that there may be more.
-    pub fn fills(&self, most: i64) -> bool {
-        let known = self.received.iter().map(|r| r.message.shard);
-        let shards = known.chain(self.unknown.iter().map(|(shard, _)| *shard));
-        let mut counts: BTreeMap<i16, i64> = BTreeMap::new();
-        shards.for_each(|shard| *counts.entry(shard).or_default() += 1);
-        counts.values().any(|count| *count >= most)
-    }
-}
-
 statements! {
     READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,

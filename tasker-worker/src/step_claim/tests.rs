@@ -1,4 +1,5 @@
 use super::*;
+use crate::circuits::tests::claimed;
 
 fn lane(lane: i32, priority: i16) -> Lane {
     Lane {
@@ -60,4 +61,49 @@ fn nothing_is_asked_for_while_no_slot_is_free() {
     let mut lanes = Lanes::default();
     lanes.replace(vec![lane(1, 0)], Instant::now());
     assert!(lanes.takes(0, Instant::now(), |_| false).is_empty());
+}
+
+#[test]
+fn a_lane_that_gives_all_that_is_asked_is_read_on_and_once_more_from_further_back_at_its_end() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 0)], now);
+    let mut look = |ids: &[i64]| {
+        let takes = lanes.takes(2, now, |_| false);
+        (
+            takes[0].behind,
+            lanes.claimed(&steps(1, ids), &takes, 2, now),
+        )
+    };
+    assert_eq!(look(&[8, 7]), (0, Found::Part));
+    assert_eq!(look(&[9, 10]), (8, Found::Part));
+    let late = "one with a lower id may have come since";
+    assert_eq!(look(&[]), (10, Found::Part), "{late}");
+    assert_eq!(look(&[6]), (0, Found::All));
+    assert_eq!(look(&[]), (0, Found::Nothing));
+}
+
+#[test]
+fn a_lane_that_a_full_claim_did_not_come_to_is_looked_at_as_if_for_the_first_time() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 10), lane(2, 0)], now);
+    let takes = lanes.takes(3, now, |_| false);
+    let first = steps(1, &[1, 2, 3]);
+    assert_eq!(lanes.claimed(&first, &takes, 3, now), Found::Part);
+    let takes = lanes.takes(3, now, |_| false);
+    assert_eq!((takes[0].behind, takes[1].behind), (3, 0));
+    let second = [steps(1, &[4]), steps(2, &[5, 6])].concat();
+    assert_eq!(lanes.claimed(&second, &takes, 3, now), Found::Part);
+    let takes = lanes.takes(3, now, |_| false);
+    assert_eq!((takes[0].behind, takes[1].behind), (0, 6));
+}
+
+fn steps(lane: i32, ids: &[i64]) -> Vec<Claimed> {
+    let step = |id: &i64| Claimed {
+        lane,
+        id: *id,
+        ..claimed(1, 0)
+    };
+    ids.iter().map(step).collect()
 }
