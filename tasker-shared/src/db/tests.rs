@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
+use super::advance::PLAIN;
 use super::all_statements;
 use super::pool::Target;
 use crate::embedded::Temporary;
@@ -34,6 +35,8 @@ async fn every_statement_is_understood_by_the_server_and_named_once() {
             statement.name
         );
     }
+    let plain = connection.prepare(PLAIN.sql.into_sql_str());
+    plain.await.unwrap();
 }
 
 #[tokio::test]

@@ -43,16 +43,16 @@ impl Week {
 /// The tables that have partitions.
 const TABLES: [&str; 3] = ["tasker.tasks", "tasker.steps", "tasker.attempts"];
 
-/// Texts of statements for a week, made once and kept: a handful of statements, once a week.
-static TEXTS: LazyLock<Mutex<HashMap<(&'static str, Week), &'static str>>> =
-    LazyLock::new(Mutex::default);
+/// Texts of statements for a week, made once and kept: a handful of statements, once a week. A text is known by where
+/// it lies.
+static TEXTS: LazyLock<Mutex<HashMap<(usize, Week), &'static str>>> = LazyLock::new(Mutex::default);
 
 impl Statement {
     /// The statement on the partitions of `week`.
     pub(super) fn in_week(&self, week: Week) -> Statement {
         let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = texts
-            .entry((self.name, week))
+            .entry((self.sql.as_ptr().addr(), week))
             .or_insert_with(|| String::leak(on_partitions(self.sql, week)));
         Statement { sql, ..*self }
     }

@@ -44,6 +44,15 @@ pub struct Move {
     pub blocks: bool,
 }
 
+impl Move {
+    /// Whether a step ends well by it and all its children are told: what nearly all messages are about.
+    pub fn is_plain(&self) -> bool {
+        self.step == Some((StepState::Enqueued, StepState::Complete))
+            && self.next.is_none()
+            && self.lost == self.message.lost
+    }
+}
+
 /// A child that is told, and the lane it goes to when it becomes ready; the join has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Child {

@@ -3,6 +3,7 @@
 use sqlx::{Executor, PgConnection};
 
 use super::migrated;
+use crate::db::advance::PLAIN;
 use crate::db::pool::Target;
 use crate::db::weekly::Week;
 use crate::db::{Statement, all_statements};
@@ -71,8 +72,8 @@ async fn hot_statements_reach_every_row_by_its_key_whatever_tables_held_when_the
 async fn faults_of_hot_statements(target: &Target) -> Vec<String> {
     let week = Week::at(chrono::Utc::now());
     let mut faults = Vec::new();
-    for name in HOT {
-        let whole = named(name);
+    for whole in HOT.map(named).into_iter().chain([&*PLAIN]) {
+        let name = whole.name;
         for statement in [whole, &whole.in_week(week)] {
             let mut connection = target.batches().connect().await.unwrap();
             let plan = plan(&mut connection, statement).await;
@@ -148,8 +149,10 @@ async fn statements_of_a_week_touch_no_partition_of_another() {
     connection.execute(task).await.unwrap();
     connection.execute("ANALYZE").await.unwrap();
     let week = Week::at(chrono::Utc::now());
-    for name in ["claim_steps", "list_inputs", "advance_graphs"] {
-        let plan = plan(&mut connection, &named(name).in_week(week)).await;
+    let found = ["claim_steps", "list_inputs", "advance_graphs"].map(named);
+    for statement in found.into_iter().chain([&*PLAIN]) {
+        let name = statement.name;
+        let plan = plan(&mut connection, &statement.in_week(week)).await;
         for other in [-7, 7] {
             let other = chrono::Utc::now() + chrono::TimeDelta::days(other);
             let part = Week::at(other).part("tasks");
@@ -212,8 +215,11 @@ async fn plan(connection: &mut PgConnection, statement: &Statement) -> String {
         vec!["NULL"; parameters].join(", ")
     );
     let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await
         .unwrap();
+    let forget = format!("DEALLOCATE {name}");
+    let forget = connection.execute(sqlx::AssertSqlSafe(forget));
+    forget.await.unwrap();
     lines.join("\n")
 }
