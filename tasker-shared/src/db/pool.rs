@@ -100,13 +100,14 @@ impl Target {
 
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
     /// is, and hot tables are empty whenever it looks: left alone it plans each call anew, or scans and
-    /// hashes whole tables. So plans are made once, and reach every row by its key. The whole index of an empty
-    /// table would be another way, so joins compare the first column of a key as `lane = ANY (ARRAY[e.lane])`, by
-    /// which no index is read from its beginning.
+    /// hashes whole tables, or gathers and sorts all that waits for the few that are taken. So plans are made once,
+    /// and reach every row by its key, in its order. The whole index of an empty table would be another way, so joins
+    /// compare the first column of a key as `lane = ANY (ARRAY[e.lane])`, by which no index is read from its beginning.
     pub fn batches(&self) -> Target {
         self.with(&[
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ])

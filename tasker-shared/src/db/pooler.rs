@@ -8,12 +8,13 @@ use super::{Result, Statement, statements};
 
 /// What every connection is told, and what the planner must be told for statements on batches (`Target::batches`).
 /// Acceptance may not hash then, which it misses only where a template has very many roots.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("client_min_messages", "warning"),
     ("jit", "off"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 ];

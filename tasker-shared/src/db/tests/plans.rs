@@ -182,6 +182,8 @@ fn faults_of(plan: &str) -> Vec<String> {
             || is_look && reads_index && !next.contains("Index Cond")
             || line.contains("Filter: ") && line.contains("(id = ")
             || line.contains("Hash Join")
+            // Everything that waits would be read and sorted for the few that are taken.
+            || is_look && line.contains("Bitmap")
         {
             faults.push(format!("{}\n{next}", line.trim()));
         }
