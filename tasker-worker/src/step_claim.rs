@@ -1,15 +1,15 @@
 //! Claiming: takes ready steps from the lanes that this worker can serve, never more than it can run, and
 //! hands them to the executor.
 
-use std::collections::HashMap;
+mod lanes;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tasker_shared::clock::Clock;
-use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
 use tasker_shared::db::claim::{self, Claimed, Take};
-use tasker_shared::db::lanes::{self, Lane};
+use tasker_shared::db::lanes::list;
 use tasker_shared::db::pool::{Pinned, Pool};
 use tasker_shared::db::wake::{Found, Pace, Patience, Topic, Wakes};
 use tasker_shared::db::workers;
@@ -25,6 +25,8 @@ use crate::held::{Held, Unheard};
 use crate::running::Running;
 use crate::step_executor::Executor;
 use crate::web::Progress;
+
+pub(crate) use lanes::Lanes;
 
 /// How often the lanes are looked up without being told of a new one.
 const LANES: Duration = Duration::from_secs(2);
@@ -61,20 +63,6 @@ pub(crate) struct Claim {
     /// What began the run of claims that goes on now.
     pub(crate) method: ClaimMethod,
     pub(crate) breaker: Breaker,
-}
-
-/// The lanes and how far each has been worked off.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes {
-    lanes: Vec<Lane>,
-    namespaces: HashMap<i32, Name>,
-    /// What the steps of a lane talk to, where that is known.
-    targets: HashMap<i32, Name>,
-    cursors: HashMap<i32, Cursor>,
-    /// Lanes that had work when they were last looked at.
-    active: Vec<i32>,
-    turn: usize,
-    looked_up: Option<Instant>,
 }
 
 impl Claim {
@@ -127,7 +115,7 @@ impl Claim {
         let woken = tokio::select! {
             woken = self.wakes.wait(Topic::Steps, patience) => woken,
             true = self.wakes.wait(Topic::Lanes, patience) => {
-                self.lanes.looked_up = None;
+                self.lanes.outdated();
                 true
             }
             () = stop.cancelled() => false,
@@ -142,16 +130,14 @@ impl Claim {
     /// Claims once; says whether there may be more.
     async fn pass(&mut self) -> db::Result<Found> {
         let now = Instant::now();
-        if self
-            .lanes
-            .looked_up
-            .is_none_or(|at| now.duration_since(at) >= self.lanes_interval())
-        {
+        if self.lanes.are_older_than(self.lanes_interval(), now) {
             let asked = self.circuits.ask();
-            let lanes = lanes::list(&self.pool, &self.callables, &self.namespaces).await?;
+            let lanes = list(&self.pool, &self.callables, &self.namespaces).await?;
             let heard = self.circuits.listed(&lanes, asked, now);
             self.lanes.replace(lanes, now);
-            self.lanes.looked_up = heard.then_some(now);
+            if !heard {
+                self.lanes.outdated();
+            }
         }
         let worker = *self.worker.borrow();
         if self.unheard.is_due(now) {
@@ -228,7 +214,7 @@ impl Claim {
 
     /// Sends one step of a parked target to see whether it answers, where that is due; says whether it did.
     async fn probe(&mut self, worker: Uuid, now: Instant) -> db::Result<bool> {
-        let targets = self.lanes.targets.values().copied();
+        let targets = self.lanes.targets();
         let Some(target) = self.circuits.due(targets, now) else {
             return Ok(false);
         };
@@ -274,115 +260,3 @@ impl Claim {
         }
     }
 }
-
-impl Lanes {
-    fn replace(&mut self, lanes: Vec<Lane>, now: Instant) {
-        self.cursors
-            .retain(|lane, _| lanes.iter().any(|l| l.lane == *lane));
-        self.namespaces = lanes
-            .iter()
-            .map(|l| (l.lane, Name::of(&l.namespace)))
-            .collect();
-        self.targets = lanes
-            .iter()
-            .filter(|l| !l.target.is_empty())
-            .map(|l| (l.lane, Name::of(&l.target)))
-            .collect();
-        self.lanes = lanes;
-        self.looked_up = Some(now);
-    }
-
-    fn namespace(&self, lane: i32) -> Name {
-        self.namespaces
-            .get(&lane)
-            .copied()
-            .unwrap_or(metrics::UNKNOWN)
-    }
-
-    /// What to ask of each lane that is not parked: highest priority first; within a priority the free slots are
-    /// shared among the lanes that have work, and a different lane begins each time.
-    fn takes(&mut self, free: usize, now: Instant, is_parked: impl Fn(Name) -> bool) -> Vec<Take> {
-        if free == 0 {
-            return Vec::new();
-        }
-        self.turn = self.turn.wrapping_add(1);
-        let mut takes = Vec::with_capacity(self.lanes.len());
-        for lanes in self.lanes.chunk_by(|a, b| a.priority == b.priority) {
-            let active = lanes
-                .iter()
-                .filter(|l| self.active.contains(&l.lane))
-                .count();
-            let share = i64::try_from(free.div_ceil(active.max(1))).unwrap_or(i64::MAX);
-            let first = self.turn % lanes.len();
-            for lane in lanes[first..].iter().chain(&lanes[..first]) {
-                if self
-                    .targets
-                    .get(&lane.lane)
-                    .copied()
-                    .is_some_and(&is_parked)
-                {
-                    continue;
-                }
-                let cursor = self
-                    .cursors
-                    .entry(lane.lane)
-                    .or_insert_with(|| Cursor::new(now));
-                takes.push(Take {
-                    lane: lane.lane,
-                    behind: cursor.behind(now),
-                    most: share,
-                });
-            }
-        }
-        takes
-    }
-
-    /// One step of the lanes of a target, highest priority first.
-    fn of_target(&mut self, target: Name, now: Instant) -> Vec<Take> {
-        let lanes = self.lanes.iter().map(|lane| lane.lane);
-        lanes
-            .filter(|lane| self.targets.get(lane) == Some(&target))
-            .map(|lane| {
-                let cursor = self.cursors.entry(lane).or_insert_with(|| Cursor::new(now));
-                Take {
-                    lane,
-                    behind: cursor.behind(now),
-                    most: 1,
-                }
-            })
-            .collect()
-    }
-
-    /// Takes note of what a claim of `most` steps, begun at `now`, brought, and says whether there may be more.
-    fn claimed(&mut self, claimed: &[Claimed], takes: &[Take], most: i64, now: Instant) -> Found {
-        let mut gave: HashMap<i32, (i64, i64)> = HashMap::new();
-        for step in claimed {
-            let (steps, last) = gave.entry(step.lane).or_default();
-            (*steps, *last) = (*steps + 1, step.id.max(*last));
-        }
-        self.active.clear();
-        self.active.extend(gave.keys());
-        let mut may_be_more = false;
-        let mut left = most;
-        for take in takes {
-            let (steps, last) = gave.get(&take.lane).copied().unwrap_or_default();
-            let filled = steps >= take.most.min(left);
-            if let Some(cursor) = self.cursors.get_mut(&take.lane) {
-                may_be_more |= filled | cursor.brought((steps > 0).then_some(last), filled, now);
-            }
-            left -= steps;
-            if left <= 0 {
-                // The claim was full with this lane, and did not come to those behind it.
-                break;
-            }
-        }
-        match claimed.len() {
-            _ if may_be_more => Found::Part,
-            0 => Found::Nothing,
-            _ => Found::All,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;
