@@ -51,9 +51,13 @@ struct Line(Map<String, Value>);
 
 impl Line {
     fn add(&mut self, name: &str, value: impl Into<Value>) {
-        let name = name.strip_prefix("r#").unwrap_or(name);
-        self.0.insert(name.to_owned(), value.into());
+        self.0.insert(plain(name).to_owned(), value.into());
     }
+}
+
+/// A field's name without what Rust needs of a keyword that is one.
+fn plain(name: &str) -> &str {
+    name.strip_prefix("r#").unwrap_or(name)
 }
 
 impl Visit for Line {
@@ -113,8 +117,7 @@ struct Members<'writer> {
 
 impl Members<'_> {
     fn add(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let name = field.name();
-        let name = name.strip_prefix("r#").unwrap_or(name);
+        let name = plain(field.name());
         let written = write!(self.writer, ",\"{name}\":").and_then(|()| value(&mut self.writer));
         self.result = self.result.and(written);
     }
