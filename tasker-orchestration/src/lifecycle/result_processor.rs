@@ -175,7 +175,7 @@ impl ResultProcessor {
         let result = advance::list_messages(connection, &behind, asked).await;
         let listed = self.connection.check(result)?;
         let look = Look::new(now, &shards, most, &listed);
-        let mut messages: Vec<_> = listed.received.into_iter().map(|r| r.message).collect();
+        let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);
         messages.truncate(self.batch);
         Ok((messages, look))

@@ -6,7 +6,6 @@ mod plain;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -23,17 +22,10 @@ use crate::state::step::StepState;
 
 pub(super) use plain::PLAIN;
 
-/// A message with when it was sent.
-#[derive(Debug, Clone)]
-pub struct Received {
-    pub message: Message,
-    pub sent_at: DateTime<Utc>,
-}
-
 /// What was read of some shards.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
-    pub received: Vec<Received>,
+    pub messages: Vec<Message>,
     /// Shard and id of messages of a kind that this version does not know: a newer one's, which stay for it.
     pub unknown: Vec<(i16, i64)>,
 }
@@ -41,7 +33,7 @@ pub struct Listed {
 statements! {
     READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
-                r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control, r.sent_at
+                r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control
            FROM unnest($1::int2[], $2::int8[]) AS s(shard, behind),
                 LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
     // What stands in `/*<*/ … /*|>*/` is for what is not plain, see `PLAIN`.
@@ -143,30 +135,27 @@ statements! {
 }
 
 /// The message of a row, whose columns are read by their places; `None` where its kind is not known.
-fn read(row: &PgRow) -> sqlx::Result<Option<Received>> {
+fn read(row: &PgRow) -> sqlx::Result<Option<Message>> {
     let Some(kind) = Kind::from_i16(row.try_get(2)?) else {
         return Ok(None);
     };
-    Ok(Some(Received {
-        message: Message {
-            shard: row.try_get(0)?,
-            id: row.try_get(1)?,
-            kind,
-            task_uuid: row.try_get(3)?,
-            correlation_id: row.try_get(4)?,
-            step_no: row.try_get(5)?,
-            attempt: row.try_get(6)?,
-            tries: row.try_get(7)?,
-            lost: row.try_get(8)?,
-            template_id: row.try_get(9)?,
-            priority: row.try_get(10)?,
-            sampled: row.try_get(11)?,
-            traced: row.try_get(12)?,
-            progress: row.try_get(13)?,
-            retry_after_ms: row.try_get(14)?,
-            control: row.try_get(15)?,
-        },
-        sent_at: row.try_get(16)?,
+    Ok(Some(Message {
+        shard: row.try_get(0)?,
+        id: row.try_get(1)?,
+        kind,
+        task_uuid: row.try_get(3)?,
+        correlation_id: row.try_get(4)?,
+        step_no: row.try_get(5)?,
+        attempt: row.try_get(6)?,
+        tries: row.try_get(7)?,
+        lost: row.try_get(8)?,
+        template_id: row.try_get(9)?,
+        priority: row.try_get(10)?,
+        sampled: row.try_get(11)?,
+        traced: row.try_get(12)?,
+        progress: row.try_get(13)?,
+        retry_after_ms: row.try_get(14)?,
+        control: row.try_get(15)?,
     }))
 }
 
@@ -186,7 +175,7 @@ pub async fn list_messages(
     let mut listed = Listed::default();
     for row in &rows {
         match read(row).map_err(wrong)? {
-            Some(received) => listed.received.push(received),
+            Some(message) => listed.messages.push(message),
             None => {
                 let at = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
                 listed.unknown.push(at(row).map_err(wrong)?);
@@ -220,6 +209,7 @@ pub async fn apply(
         let part = Part {
             moves: &moves,
             children: &plan.children,
+            is_plain: moves.iter().all(|step| step.is_plain()),
         };
         let answer = part.apply(connection, server, notify, week).await?;
         effects.add(APPLY.name, plan, answer)?;
@@ -233,6 +223,7 @@ pub async fn apply(
 struct Part<'a> {
     moves: &'a [&'a Move],
     children: &'a [Child],
+    is_plain: bool,
 }
 
 impl Part<'_> {
@@ -244,21 +235,11 @@ impl Part<'_> {
         notify: bool,
         week: Week,
     ) -> Result<Answer> {
-        let is_plain = self.moves.iter().all(|step| step.is_plain());
-        let statement = if is_plain { *PLAIN } else { APPLY };
-        let answer = self.run(
-            connection,
-            server,
-            notify,
-            statement.in_week(week),
-            is_plain,
-        );
+        let statement = if self.is_plain { *PLAIN } else { APPLY };
+        let answer = self.run(connection, server, notify, statement.in_week(week));
         let answer = answer.await;
         match week.is_missing(&answer) {
-            true => {
-                self.run(connection, server, notify, statement, is_plain)
-                    .await
-            }
+            true => self.run(connection, server, notify, statement).await,
             false => answer,
         }
     }
@@ -269,9 +250,12 @@ impl Part<'_> {
         server: Uuid,
         notify: bool,
         statement: Statement,
-        is_plain: bool,
     ) -> Result<Answer> {
-        let Part { moves, children } = self;
+        let Part {
+            moves,
+            children,
+            is_plain,
+        } = self;
         let column = |pick: fn(&Move) -> i16| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
         let numbers = |pick: fn(&Move) -> i32| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
         let low = |m: &&Move| int(m.children.start + 1);

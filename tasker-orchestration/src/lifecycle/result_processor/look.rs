@@ -34,8 +34,8 @@ impl Look {
     /// A look at `shards` that asked each for `most` messages.
     pub(super) fn new(at: Instant, shards: &[i16], most: usize, listed: &Listed) -> Look {
         let mut known: HashMap<i16, usize> = HashMap::new();
-        for received in &listed.received {
-            *known.entry(received.message.shard).or_default() += 1;
+        for message in &listed.messages {
+            *known.entry(message.shard).or_default() += 1;
         }
         let unknown = by_shard(&listed.unknown);
         let shard = |shard: &i16| {
@@ -94,8 +94,6 @@ fn by_shard(messages: &[(i16, i64)]) -> HashMap<i16, (Option<i64>, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::Utc;
-    use tasker_shared::db::advance::Received;
     use tasker_shared::plan::{Kind, Message};
     use uuid::Uuid;
 
@@ -104,29 +102,26 @@ mod tests {
     const SHARDS: [i16; 2] = [3, 4];
 
     fn listed(known: &[(i16, i64)], unknown: &[(i16, i64)]) -> Listed {
-        let received = |(shard, id): &(i16, i64)| Received {
-            sent_at: Utc::now(),
-            message: Message {
-                shard: *shard,
-                id: *id,
-                kind: Kind::Due,
-                task_uuid: Uuid::nil(),
-                correlation_id: Uuid::nil(),
-                step_no: 1,
-                attempt: 0,
-                tries: 0,
-                lost: 0,
-                template_id: 1,
-                priority: 0,
-                sampled: false,
-                traced: false,
-                progress: 0,
-                retry_after_ms: None,
-                control: None,
-            },
+        let message = |(shard, id): &(i16, i64)| Message {
+            shard: *shard,
+            id: *id,
+            kind: Kind::Due,
+            task_uuid: Uuid::nil(),
+            correlation_id: Uuid::nil(),
+            step_no: 1,
+            attempt: 0,
+            tries: 0,
+            lost: 0,
+            template_id: 1,
+            priority: 0,
+            sampled: false,
+            traced: false,
+            progress: 0,
+            retry_after_ms: None,
+            control: None,
         };
         Listed {
-            received: known.iter().map(received).collect(),
+            messages: known.iter().map(message).collect(),
             unknown: unknown.to_vec(),
         }
     }

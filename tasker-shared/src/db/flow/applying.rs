@@ -11,8 +11,7 @@ impl World {
     pub(super) async fn messages(&mut self) -> Vec<Message> {
         let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
         let listed = advance::list_messages(&mut self.connection, &all, 1000).await;
-        let received = listed.unwrap().received;
-        received.into_iter().map(|r| r.message).collect()
+        listed.unwrap().messages
     }
 
     /// Applies messages; returns the plan and what came of it.

@@ -262,7 +262,7 @@ async fn a_server_that_does_not_own_the_shards_changes_nothing() {
         .await
         .unwrap();
     let route = world.route(&blueprint, 0).await;
-    let messages: Vec<_> = received.received.into_iter().map(|r| r.message).collect();
+    let messages = received.messages;
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     let effects = advance::apply(&mut world.connection, world.server, &plan, true)
         .await
@@ -288,7 +288,7 @@ async fn a_result_that_is_delivered_twice_is_applied_once() {
         .await
         .unwrap();
     let route = world.route(&blueprint, 0).await;
-    let messages: Vec<_> = received.received.into_iter().map(|r| r.message).collect();
+    let messages = received.messages;
     assert!(matches!(messages[0].kind, Kind::Ended(Outcome::Success)));
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     for _ in 0..2 {

@@ -282,7 +282,7 @@ async fn a_message_of_a_kind_to_come_is_stepped_over_and_stays() {
     let shards = [(ids::shard_of(task), 0)];
     let listed = advance::list_messages(&mut world.connection, &shards, 10).await;
     let listed = listed.unwrap();
-    assert!(listed.received.is_empty());
+    assert!(listed.messages.is_empty());
     assert_eq!(listed.unknown[0].0, ids::shard_of(task));
     assert_eq!(world.count("results").await, 1);
 }
