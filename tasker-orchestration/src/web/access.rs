@@ -2,7 +2,7 @@
 //! table, then the gate, and keeps callers who are limited to namespaces from whatever a path names outside of them.
 //! What a body or a list names, handlers hold against [`By`].
 
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::header::ALLOW;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
@@ -165,13 +165,13 @@ pub(super) static ROUTES: &[Route] = &[
 const DOCUMENTS: &str = "/api-docs/";
 
 /// Lets a request on to its handler, with its [`Caller`], or answers why not.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(app: &App, request: Request, next: Next) -> Response {
     // What no route has needs no rule.
     let Some(pattern) = request.extensions().get::<MatchedPath>().cloned() else {
         return next.run(request).await;
     };
     let (mut parts, body) = request.into_parts();
-    match admit(&app, &mut parts, pattern.as_str()).await {
+    match admit(app, &mut parts, pattern.as_str()).await {
         Ok(caller) => {
             if let Some(subject) = caller.subject() {
                 tracing::Span::current().record("subject", subject);

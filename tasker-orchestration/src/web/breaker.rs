@@ -1,12 +1,11 @@
 //! The breaker around every route that needs the database: while it is open they are answered 503 at once, and
 //! nothing is tried.
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::IntoResponse;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use tasker_shared::metrics::resilience::request_rejected;
 use tasker_shared::name::Name;
+use tasker_shared::resilience::breaker::Call;
 
 use super::App;
 use super::error::{ApiError, Database};
@@ -23,27 +22,26 @@ enum Says {
     Nothing,
 }
 
-/// Lets requests through while the breaker does, and tells it what became of them. One whose caller goes away says
-/// nothing.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
+/// Lets a request through while the breaker does. One whose caller goes away says nothing of the database.
+pub(super) fn admit(app: &App, request: &Request) -> Result<Option<Call>, ApiError> {
+    let route = request.extensions().get::<MatchedPath>();
     let Some(route) = route.filter(|route| route.as_str().starts_with(GUARDED)) else {
-        return next.run(request).await;
+        return Ok(None);
     };
-    let call = match app.breakers.web.call() {
-        Ok(call) => call,
-        Err(open) => {
-            request_rejected(Name::of(route.as_str()));
-            return ApiError::breaker_open(&open).into_response();
-        }
-    };
-    let response = next.run(request).await;
-    match says(&response) {
+    app.breakers.web.call().map(Some).map_err(|open| {
+        request_rejected(Name::of(route.as_str()));
+        ApiError::breaker_open(&open)
+    })
+}
+
+/// Tells the breaker what became of a request that it let through.
+pub(super) fn settle(call: Option<Call>, response: &Response) {
+    let Some(call) = call else { return };
+    match says(response) {
         Says::Reached => call.succeeded(),
         Says::Away => call.failed(),
         Says::Nothing => drop(call),
     }
-    response
 }
 
 /// Whether an answer of this status is the database's, unless it says otherwise.
@@ -65,6 +63,7 @@ fn says(response: &Response) -> Says {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
+    use axum::response::IntoResponse;
 
     use super::*;
 

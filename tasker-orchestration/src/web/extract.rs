@@ -84,8 +84,12 @@ pub(super) async fn text(request: Request, app: &App, types: &[&str]) -> Result<
         .map_err(|error| ApiError::bad_request(format!("the body is not UTF-8: {error}")))
 }
 
-/// JSON as a value; `at` is where it lies in the request, for the error.
+/// JSON as a value; `at` is where it lies in the request, for the error. Only what is wrong is read with an eye to where.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, ApiError> {
+    serde_json::from_slice(json).or_else(|_| located(json, at))
+}
+
+fn located<T: DeserializeOwned>(json: &[u8], at: &str) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let mut track = serde_path_to_error::Track::new();
     let value = T::deserialize(serde_path_to_error::Deserializer::new(

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tasker_shared::access::{REASON_HEADER, SEVERITY_HEADER};
 use tasker_shared::resilience::serving::Crowded;
+use tokio::sync::SemaphorePermit;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -33,18 +34,12 @@ const BRIEFLY: Duration = Duration::from_secs(1);
 /// Browsers ask again after it.
 const PREFLIGHT_HOLDS: Duration = Duration::from_secs(600);
 
-/// Puts the layers around `router`, the first one outermost. Together they are one layer to the router, which would put
-/// each into a box of its own, and make a new one of each for every request.
+/// Puts around `router` what every route has around it.
 pub(super) fn around(router: Router<App>, app: App) -> Router<App> {
     let layers = ServiceBuilder::new()
         .layer(from_fn(identify))
         .layer(option_layer(cors(&app)))
-        .layer(from_fn(one_shape))
-        .layer(from_fn(catch_panic))
-        .layer(from_fn_with_state(app.clone(), bound_number))
-        .layer(from_fn_with_state(app.clone(), breaker::guard))
-        .layer(from_fn_with_state(app.clone(), bound_time))
-        .layer(from_fn_with_state(app, access::guard));
+        .layer(from_fn_with_state(app, serve));
     router.layer(layers)
 }
 
@@ -129,9 +124,29 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
+/// Serves a request. What is around it is called in turn instead of being a layer each: every layer made like this
+/// copies all that are within it, for each request.
+async fn serve(State(app): State<App>, request: Request, next: Next) -> Response {
+    one_shape(caught(bounded(&app, request, next)).await)
+}
+
+/// Where there is room for it, and the database is not known to be away.
+async fn bounded(app: &App, request: Request, next: Next) -> Response {
+    let _room = match room(app, &request) {
+        Ok(room) => room,
+        Err(crowded) => return crowded.into_response(),
+    };
+    let call = match breaker::admit(app, &request) {
+        Ok(call) => call,
+        Err(open) => return open.into_response(),
+    };
+    let response = in_time(app, access::guard(app, request, next)).await;
+    breaker::settle(call, &response);
+    response
+}
+
 /// An error that some library answered in a shape of its own.
-async fn one_shape(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+fn one_shape(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let is_json = response
@@ -150,8 +165,9 @@ async fn one_shape(request: Request, next: Next) -> Response {
     ApiError::new(status, code, reason).into_response()
 }
 
-pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
-    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+/// Answers also where a handler panics.
+pub(super) async fn caught(response: impl Future<Output = Response>) -> Response {
+    let response = AssertUnwindSafe(response).catch_unwind().await;
     response.unwrap_or_else(|panic| {
         let said = panic
             .downcast_ref::<String>()
@@ -162,38 +178,34 @@ pub(super) async fn catch_panic(request: Request, next: Next) -> Response {
     })
 }
 
-/// Health and metrics are told also when nothing more can be served.
-async fn bound_number(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Room for one more request. Health and metrics, which need none, are told also when nothing more can be served.
+fn room<'a>(app: &'a App, request: &Request) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
     let path = request.uri().path();
     if path.starts_with("/health") || path == "/metrics" {
-        return next.run(request).await;
+        return Ok(None);
     }
     if let Some(Crowded { connections }) = request.extensions().get() {
         let message =
             format!("{connections} connections are open (server.max_connections); try again");
         let busy = app.initializer.pressure().crowded();
-        return ApiError::busy(message, busy.retry_after).into_response();
+        return Err(ApiError::busy(message, busy.retry_after));
     }
-    match app.requests.try_acquire() {
-        Ok(_served) => next.run(request).await,
-        Err(_) => {
-            let most = app.loaded.config.server.max_concurrent_requests;
-            let message = format!(
-                "{most} requests are being served (server.max_concurrent_requests); try again"
-            );
-            let submits = request.method() == Method::POST && SUBMISSIONS.contains(&path);
-            let retry_after = match submits {
-                true => app.initializer.pressure().crowded().retry_after,
-                false => BRIEFLY,
-            };
-            ApiError::busy(message, retry_after).into_response()
-        }
-    }
+    app.requests.try_acquire().map(Some).map_err(|_| {
+        let most = app.loaded.config.server.max_concurrent_requests;
+        let message =
+            format!("{most} requests are being served (server.max_concurrent_requests); try again");
+        let submits = request.method() == Method::POST && SUBMISSIONS.contains(&path);
+        let retry_after = match submits {
+            true => app.initializer.pressure().crowded().retry_after,
+            false => BRIEFLY,
+        };
+        ApiError::busy(message, retry_after)
+    })
 }
 
-async fn bound_time(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn in_time(app: &App, response: impl Future<Output = Response>) -> Response {
     let most = app.loaded.config.server.request_timeout_ms;
-    match tokio::time::timeout(Duration::from_millis(most), next.run(request)).await {
+    match tokio::time::timeout(Duration::from_millis(most), response).await {
         Ok(response) => response,
         Err(_) => ApiError::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::middleware::Next;
 use serde_json::Value;
 use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
@@ -463,7 +464,8 @@ async fn a_request_that_takes_too_long_is_given_up() {
 #[tokio::test]
 async fn a_panic_is_an_answer_too() {
     let broken = Router::new().route("/", axum::routing::get(|| async { explode() }));
-    let broken = broken.layer(axum::middleware::from_fn(super::layers::catch_panic));
+    let caught = |request, next: Next| super::layers::caught(next.run(request));
+    let broken = broken.layer(axum::middleware::from_fn(caught));
     let (status, _, body) = call(&broken, get("/")).await;
     assert_eq!(status, 500);
     let body: Value = serde_json::from_slice(&body).unwrap();
