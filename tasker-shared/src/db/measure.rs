@@ -100,6 +100,7 @@ statements! {
     NTH_END, "find_nth_end" =
         "SELECT /* tasker bench */ finished_at FROM tasker.attempts WHERE finished_at >= $1 ORDER BY finished_at OFFSET $2 LIMIT 1";
     PIN, "pin_snapshot" = "SELECT /* tasker bench */ count(*) FROM tasker.shards";
+    STAY, "stay_in_transaction" = "SET LOCAL /* tasker bench */ idle_in_transaction_session_timeout = 0";
     ISOLATE, "isolate_transaction" = "SET TRANSACTION /* tasker bench */ ISOLATION LEVEL REPEATABLE READ";
     SUBMIT, "submit_in_sql" =
         "SELECT /* tasker bench */ count(tasker.submit_task($1, $2, ('{\"n\":' || n || '}')::json)) FROM generate_series($3::int8, $4::int8) AS n";
@@ -163,11 +164,13 @@ pub async fn nth_end(pool: &Pool, since: DateTime<Utc>, nth: i64) -> Result<Opti
     NTH_END.run_at_length(query.fetch_optional(pool)).await
 }
 
-/// Takes a snapshot that lasts as long as the transaction, which must just have begun: vacuum removes nothing that has
-/// died since.
+/// Takes a snapshot that lasts as long as the transaction, which must just have begun and is not ended for being idle:
+/// vacuum removes nothing that has died since.
 pub async fn pin(transaction: &mut PgConnection) -> Result<()> {
     let isolate = sqlx::query(ISOLATE.sql).execute(&mut *transaction);
     ISOLATE.run(isolate).await?;
+    let stay = sqlx::query(STAY.sql).execute(&mut *transaction);
+    STAY.run(stay).await?;
     let pin = sqlx::query_scalar::<_, i64>(PIN.sql).fetch_one(&mut *transaction);
     PIN.run(pin).await.map(drop)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
+use super::Transaction;
 use super::advance::PLAIN;
 use super::all_statements;
 use super::pool::Target;
@@ -126,4 +127,24 @@ async fn what_the_version_before_stored_and_stores_is_known_to_telemetry() {
         .await
         .unwrap();
     assert_eq!(untraced, 16);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_held_is_not_ended_for_being_idle() {
+    let (_postgres, target) = migrated().await;
+    let mut connection = target.connect().await.unwrap();
+    let limit = "SHOW idle_in_transaction_session_timeout";
+    let usual: String = sqlx::query_scalar(limit)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_ne!(usual, "0");
+    let mut held = Transaction::begin(&mut connection, "test").await.unwrap();
+    super::measure::pin(&mut held).await.unwrap();
+    let pinned: String = sqlx::query_scalar(limit)
+        .fetch_one(&mut *held)
+        .await
+        .unwrap();
+    assert_eq!(pinned, "0");
+    held.rollback().await.unwrap();
 }
