@@ -18,6 +18,7 @@ mod target;
 
 use std::time::{Duration, Instant};
 
+use kind::Kind;
 pub use report::Report;
 use scene::Scene;
 
@@ -65,6 +66,13 @@ impl Options {
             tasks_per_second: 20.0,
             only: String::new(),
         }
+    }
+
+    /// Whether `only` leaves any kind of faults.
+    #[must_use]
+    pub fn names_a_kind(&self) -> bool {
+        let is_named = |kind: &Kind| kind.as_str().contains(&self.only);
+        Kind::ALL.iter().any(is_named)
     }
 }
 

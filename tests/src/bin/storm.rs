@@ -33,6 +33,10 @@ async fn main() -> ExitCode {
     options.short_leases = arguments.short_leases;
     options.tasks_per_second = arguments.rate;
     options.only = arguments.only;
+    if !options.names_a_kind() {
+        eprintln!("no kind of faults has {:?} in its name", options.only);
+        return ExitCode::FAILURE;
+    }
     let report = storm::run(&options).await;
     println!("{report}");
     let wrong = report.wrong();
