@@ -296,6 +296,7 @@ mod tests {
             lane: 1,
             id: 1,
             attempt: 1,
+            enqueued_at: chrono::DateTime::default(),
             correlation: Correlation {
                 id: Uuid::nil(),
                 sampled: false,

@@ -92,6 +92,9 @@ impl Claim {
                     metrics::claim_failed();
                     // Whatever failed, a connection may have broken with the answer to a claim on it.
                     self.unheard.missed(Instant::now());
+                    if error.is_unavailable() {
+                        self.lanes.start_over();
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

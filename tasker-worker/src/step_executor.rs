@@ -288,6 +288,7 @@ impl Executor {
             lane: step.lane,
             id: step.id,
             attempt: step.attempt,
+            enqueued_at: step.enqueued_at,
             correlation: step.correlation(),
             outcome,
             started_at: Some(started_at),

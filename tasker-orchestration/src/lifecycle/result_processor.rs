@@ -78,6 +78,10 @@ impl ResultProcessor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "processing results failed; trying again");
+                    if error.is_unavailable() {
+                        // What a crash took back is there again, below them.
+                        self.cursors.clear();
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

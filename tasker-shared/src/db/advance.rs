@@ -120,9 +120,11 @@ statements! {
                             (SELECT count(*) AS n, count(*) FILTER (WHERE state = 7) AS stuck FROM finished) e,
                             LATERAL (VALUES (0, -b.n), (3, b.n - e.n), (7, e.stuck)) AS c(state, change)
                       WHERE c.change <> 0),
-         woken AS (SELECT pg_notify('tasker_steps', '') WHERE $10 AND EXISTS (SELECT 1 FROM queued))
+         woken AS (SELECT pg_notify('tasker_steps', '') WHERE $10 AND EXISTS (SELECT 1 FROM queued)),
+         -- the end of a task is flushed; what a crash loses of the rest follows from its messages once more
+         lazily AS (SELECT set_config('synchronous_commit', 'off', true) WHERE NOT EXISTS (SELECT 1 FROM finished))
          -- one row, which costs least: the messages that are gone, those of them that changed their step, the steps enqueued and,
-         -- as attempt 0, skipped, the tasks that changed; what nobody reads is not run: this reads the notification
+         -- as attempt 0, skipped, the tasks that changed; what nobody reads is not run: this reads the notification and the setting
          SELECT g.gone, e.changed, c.step_tasks, c.step_numbers, c.attempts, t.tasks, t.states, t.ages_ms, a.again
            FROM (SELECT array_agg(id) AS gone FROM gone) g, (SELECT array_agg(id) AS changed FROM ended) e,
                 (SELECT array_agg(task_uuid) AS step_tasks, array_agg(step_no) AS step_numbers, array_agg(attempt) AS attempts
@@ -131,7 +133,9 @@ statements! {
                 (SELECT array_agg(task_uuid) AS tasks, array_agg(state) AS states,
                         array_agg((extract(epoch FROM clock_timestamp() - created_at) * 1000)::float8) AS ages_ms
                    FROM (/*<*/SELECT * FROM started UNION ALL/*|>*/ SELECT task_uuid, state, created_at FROM finished) s) t,
-                (SELECT count(*) AS again FROM again) a, (SELECT count(*) AS n FROM woken) w WHERE w.n >= 0";
+                (SELECT count(*) AS again FROM again) a,
+                (SELECT count(*) AS n FROM woken) w, (SELECT count(*) AS n FROM lazily) l
+          WHERE w.n >= 0 AND l.n >= 0";
 }
 
 /// The message of a row, whose columns are read by their places; `None` where its kind is not known.

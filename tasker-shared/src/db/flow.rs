@@ -5,6 +5,7 @@ mod applying;
 mod budget;
 mod cases;
 mod circuits;
+mod crash;
 mod dead;
 mod differential;
 mod facts;
@@ -46,6 +47,19 @@ struct World {
     worker: Uuid,
     blueprints: Blueprints,
     rules: Rules,
+}
+
+/// The steps of a template in a line.
+fn chain(length: usize) -> String {
+    (0..length)
+        .map(|i| match i {
+            0 => "  - {name: s0, handler: {callable: echo}}\n".to_owned(),
+            _ => format!(
+                "  - {{name: s{i}, handler: {{callable: echo}}, dependencies: [s{}]}}\n",
+                i - 1
+            ),
+        })
+        .collect()
 }
 
 impl World {
@@ -201,6 +215,7 @@ impl World {
             lane: step.lane,
             id: step.id,
             attempt: step.attempt,
+            enqueued_at: step.enqueued_at,
             correlation: step.correlation(),
             outcome,
             started_at: Some(Utc::now()),

@@ -16,6 +16,9 @@ pub struct Ended {
     pub lane: i32,
     pub id: i64,
     pub attempt: i32,
+    /// When its step was enqueued, which tells it from another step that was given the same id: ids that a crash of the
+    /// database lost are given away again.
+    pub enqueued_at: DateTime<Utc>,
     /// The task's.
     pub correlation: Correlation,
     pub outcome: Outcome,
@@ -33,15 +36,15 @@ statements! {
         "WITH
          -- the claimed steps, gone; one that was taken away is not ours any more, so its result goes nowhere
          gone AS (DELETE FROM tasker.ready r
-                   USING unnest($2::int4[], $3::int8[], $4::int4[], $5::int2[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::int8[])
-                         AS e(lane, id, attempt, outcome, started_at, finished_at, result, error, retry_after_ms)
-                   WHERE r.lane = ANY (ARRAY[e.lane]) AND r.id = e.id AND r.worker = $1 AND r.attempt = e.attempt
+                   USING unnest($2::int4[], $3::int8[], $4::int4[], $5::timestamptz[], $6::int2[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::int8[])
+                         AS e(lane, id, attempt, enqueued_at, outcome, started_at, finished_at, result, error, retry_after_ms)
+                   WHERE r.lane = ANY (ARRAY[e.lane]) AND r.id = e.id AND r.worker = $1 AND r.attempt = e.attempt AND r.enqueued_at = e.enqueued_at
                   RETURNING r.*, e.outcome, e.started_at, e.finished_at, e.result, e.error, e.retry_after_ms),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result, error)
                      SELECT task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result::json, error::json FROM gone),
          sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced)
                   SELECT shard, outcome, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced FROM gone),
-         woken AS (SELECT pg_notify('tasker_results', '') WHERE $11 AND EXISTS (SELECT 1 FROM gone))
+         woken AS (SELECT pg_notify('tasker_results', '') WHERE $12 AND EXISTS (SELECT 1 FROM gone))
          -- what nobody reads is not run: this reads the notification
          SELECT g.lane, g.id FROM gone g JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
 }
@@ -59,6 +62,7 @@ pub async fn submit(
         .bind(ended.iter().map(|e| e.lane).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.id).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.attempt).collect::<Vec<_>>())
+        .bind(ended.iter().map(|e| e.enqueued_at).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.outcome as i16).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.started_at).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.finished_at).collect::<Vec<_>>())

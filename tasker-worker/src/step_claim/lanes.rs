@@ -43,6 +43,11 @@ impl Lanes {
         self.looked_up = Some(now);
     }
 
+    /// Looks begin at their starts again: there lies what a crash of the database took back.
+    pub(super) fn start_over(&mut self) {
+        self.cursors.clear();
+    }
+
     /// They are to be looked up again.
     pub(super) fn outdated(&mut self) {
         self.looked_up = None;

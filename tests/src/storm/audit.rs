@@ -77,17 +77,27 @@ struct Attempt {
     step_no: i32,
     attempt: i32,
     outcome: i16,
-    enqueued_at: Option<DateTime<Utc>>,
+    /// Since when it may have been enqueued: that is not flushed, so a crash may have taken back the first time.
+    since: Option<DateTime<Utc>>,
     claimed_at: Option<DateTime<Utc>>,
     sum: Option<i64>,
 }
 
+/// Attempts, with when the last of those was claimed of whose results each came.
+const ATTEMPTS: &str = "SELECT a.task_uuid, a.step_no, a.attempt, a.outcome, a.claimed_at, (a.result->>'sum')::bigint AS sum,
+        coalesce((SELECT max(p.claimed_at) FROM tasker.attempts p
+                   WHERE p.task_uuid = a.task_uuid
+                     AND CASE WHEN a.attempt = 1 THEN p.step_no = ANY (s.parents) AND p.outcome = 0
+                              ELSE p.step_no = a.step_no AND p.attempt = a.attempt - 1 END),
+                 a.enqueued_at) AS since
+   FROM tasker.attempts a JOIN tasker.tasks t USING (task_uuid) JOIN tasker.template_steps s USING (template_id, step_no)";
+
 impl Attempt {
-    /// How often its delivery may have run: once a claim, of which each crash that it waited through may have taken
-    /// one back.
+    /// How often its delivery may have run: once a claim, of which each crash since it may have been enqueued may have
+    /// taken one back.
     fn most_runs(&self, crashes: &[DateTime<Utc>]) -> usize {
         let waited = |at: &&DateTime<Utc>| {
-            self.enqueued_at.is_some_and(|enqueued| enqueued < **at)
+            self.since.is_some_and(|since| since < **at)
                 && self.claimed_at.is_some_and(|claimed| claimed > **at)
         };
         1 + crashes.iter().filter(waited).count()
@@ -110,7 +120,8 @@ struct History {
 }
 
 /// Judges what is stored in `pool`, and what the runs' files in `directory` say, by what was `accepted`. A delivery
-/// that waited when PostgreSQL had one of its `crashes` may have been claimed before, since claims are not flushed.
+/// that waited when PostgreSQL had one of its `crashes` may have been claimed before, since neither claims are flushed nor
+/// what leads to them.
 pub(super) async fn audit(
     pool: &PgPool,
     directory: &Path,
@@ -132,12 +143,7 @@ pub(super) async fn audit(
             .fetch_all(pool)
             .await
             .unwrap();
-    let attempts: Vec<Attempt> = sqlx::query_as(
-        "SELECT task_uuid, step_no, attempt, outcome, enqueued_at, claimed_at, (result->>'sum')::bigint AS sum FROM tasker.attempts",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
+    let attempts: Vec<Attempt> = sqlx::query_as(ATTEMPTS).fetch_all(pool).await.unwrap();
     let dead: Vec<(Uuid, i16, i16)> =
         sqlx::query_as("SELECT task_uuid, reason, resolution FROM tasker.dead_letters")
             .fetch_all(pool)

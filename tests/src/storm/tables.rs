@@ -18,6 +18,9 @@ use super::kind::Kind;
 /// How long statements are lain in wait for, and how many are struck.
 const WAIT: Duration = Duration::from_secs(5);
 const MOST_STRUCK: usize = 12;
+
+/// Lane, id, attempt, when it was enqueued, and whose it is.
+type Delivery = (i32, i64, i32, DateTime<Utc>, Option<Uuid>);
 /// How long rows are held at a time.
 const HELD: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(10);
@@ -107,8 +110,8 @@ pub(super) async fn wrong_times(pool: &PgPool) -> usize {
     usize::try_from(wrong).unwrap_or(0)
 }
 
-/// Hands in results that must not count: once more of steps that have ended, by a stranger of steps that run, and of
-/// an earlier delivery of steps that run. Answers how many, which are some of each.
+/// Hands in results that must not count: once more of steps that have ended, by a stranger of steps that run, of an
+/// earlier delivery of steps that run, and of another step with the same id. Answers how many, which are some of each.
 ///
 /// # Panics
 /// Where one of them counts.
@@ -120,28 +123,32 @@ pub(super) async fn hand_in_late_results(database_url: &str) -> usize {
     for (whose, sql) in [
         (
             "ended already",
-            "SELECT s.lane, s.message_id, s.attempt, a.worker FROM tasker.steps AS s JOIN tasker.attempts AS a USING (task_uuid, step_no, attempt)
+            "SELECT s.lane, s.message_id, s.attempt, a.enqueued_at, a.worker FROM tasker.steps AS s JOIN tasker.attempts AS a USING (task_uuid, step_no, attempt)
               WHERE a.outcome = 0 AND a.worker IS NOT NULL AND s.message_id IS NOT NULL ORDER BY a.finished_at DESC LIMIT $1",
         ),
         (
             "a stranger's",
-            "SELECT lane, id, attempt, NULL::uuid FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
+            "SELECT lane, id, attempt, enqueued_at, NULL::uuid FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
         ),
         (
             "of an earlier delivery",
-            "SELECT lane, id, attempt - 1, worker FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
+            "SELECT lane, id, attempt - 1, enqueued_at, worker FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
+        ),
+        (
+            "of another step with the same id",
+            "SELECT lane, id, attempt, enqueued_at - interval '1 ms', worker FROM tasker.ready WHERE worker IS NOT NULL LIMIT $1",
         ),
     ] {
         let began = Instant::now();
-        let mut rows: Vec<(i32, i64, i32, Option<Uuid>)> = Vec::new();
+        let mut rows: Vec<Delivery> = Vec::new();
         while rows.is_empty() {
             assert!(began.elapsed() < PATIENCE, "no results are {whose}");
             let found = sqlx::query_as(sql).bind(LATE);
             rows = found.fetch_all(&mut connection).await.unwrap();
             tokio::time::sleep(POLL).await;
         }
-        for (lane, id, attempt, worker) in rows {
-            let late = [late(lane, id, attempt)];
+        for (lane, id, attempt, enqueued_at, worker) in rows {
+            let late = [late(lane, id, attempt, enqueued_at)];
             let counted = submit::submit(&mut connection, worker.unwrap_or(stranger), &late, true).await;
             assert_eq!(counted.unwrap(), [], "a result that is {whose} counted");
             handed_in += 1;
@@ -151,11 +158,12 @@ pub(super) async fn hand_in_late_results(database_url: &str) -> usize {
 }
 
 /// A result that would be seen to be wrong.
-fn late(lane: i32, id: i64, attempt: i32) -> Ended {
+fn late(lane: i32, id: i64, attempt: i32, enqueued_at: DateTime<Utc>) -> Ended {
     Ended {
         lane,
         id,
         attempt,
+        enqueued_at,
         correlation: Correlation {
             id: Uuid::nil(),
             sampled: false,

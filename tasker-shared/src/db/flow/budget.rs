@@ -73,6 +73,7 @@ impl World {
                 lane: step.lane,
                 id: step.id,
                 attempt: step.attempt,
+                enqueued_at: step.enqueued_at,
                 correlation: step.correlation(),
                 outcome: Outcome::Success,
                 started_at: Some(now),

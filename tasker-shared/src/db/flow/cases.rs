@@ -5,18 +5,6 @@ use crate::plan::advance::plan;
 
 use StepState as S;
 
-fn chain(length: usize) -> String {
-    (0..length)
-        .map(|i| match i {
-            0 => "  - {name: s0, handler: {callable: echo}}\n".to_owned(),
-            _ => format!(
-                "  - {{name: s{i}, handler: {{callable: echo}}, dependencies: [s{}]}}\n",
-                i - 1
-            ),
-        })
-        .collect()
-}
-
 fn fan(width: usize) -> String {
     let mut steps = "  - {name: root, handler: {callable: echo}}\n".to_owned();
     let mut names = Vec::new();

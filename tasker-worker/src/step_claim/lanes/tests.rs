@@ -99,6 +99,18 @@ fn a_lane_that_a_full_claim_did_not_come_to_is_looked_at_as_if_for_the_first_tim
     assert_eq!((takes[0].behind, takes[1].behind), (0, 6));
 }
 
+#[test]
+fn after_a_crash_of_the_database_a_lane_is_looked_at_from_its_start() {
+    let now = Instant::now();
+    let mut lanes = Lanes::default();
+    lanes.replace(vec![lane(1, 0)], now);
+    let takes = lanes.takes(2, now, |_| false);
+    lanes.claimed(&steps(1, &[7, 8]), &takes, 2, now);
+    assert_eq!(lanes.takes(2, now, |_| false)[0].behind, 8);
+    lanes.start_over();
+    assert_eq!(lanes.takes(2, now, |_| false)[0].behind, 0);
+}
+
 fn steps(lane: i32, ids: &[i64]) -> Vec<Claimed> {
     let step = |id: &i64| Claimed {
         lane,
