@@ -111,6 +111,11 @@ impl Cursor {
         self.is_filled = filled;
         self.look == Look::Ahead && !filled
     }
+
+    /// Whether looks have taken this id or one above it.
+    pub fn has_reached(&self, id: i64) -> bool {
+        id <= self.highest
+    }
 }
 
 #[cfg(test)]

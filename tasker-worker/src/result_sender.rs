@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::submit::{self, Ended};
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::{Pace, Throttle};
+use tasker_shared::db::wake::{Notice, Pace, TOLD, Throttle};
 use tasker_shared::metrics::{Correlation, worker as metrics};
 use tasker_shared::plan::Outcome;
 use tasker_shared::resilience::breaker::Breaker;
@@ -223,9 +223,9 @@ impl Sender {
         let mut again = false;
         let mut unplaced = 0;
         loop {
-            let notify = self.throttle.pass(Instant::now());
+            let notice = self.notice(ended);
             let result = match self.connection.get().await {
-                Ok(connection) => submit::submit(connection, worker, ended, notify).await,
+                Ok(connection) => submit::submit(connection, worker, ended, notice).await,
                 Err(error) => Err(error),
             };
             match db::tell(&self.breaker, self.connection.check(result)) {
@@ -247,6 +247,18 @@ impl Sender {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Servers that have little to do are told of few successes; others find more by a look.
+    fn notice(&mut self, ended: &[Ended]) -> Notice {
+        if !self.throttle.pass(Instant::now()) {
+            return Notice::None;
+        }
+        let is_success = |ended: &Ended| ended.outcome == Outcome::Success;
+        match ended.len() <= TOLD && self.throttle.is_calm() && ended.iter().all(is_success) {
+            true => Notice::Tell,
+            false => Notice::Wake,
         }
     }
 

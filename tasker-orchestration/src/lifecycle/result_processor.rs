@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::cursor::Cursor;
@@ -11,21 +11,22 @@ use tasker_shared::db;
 use tasker_shared::db::advance;
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
-use tasker_shared::db::wake::{Found, Pace, Patience, Throttle, Topic, Wakes};
+use tasker_shared::db::wake::{Found, Pace, Patience, Throttle, Wakes};
 use tasker_shared::plan::Message;
-use tasker_shared::plan::advance::{Rules, plan};
+use tasker_shared::plan::advance::{Advance, Rules, plan};
 use tasker_shared::resilience::breaker::Breaker;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::look::Look;
-use self::record::Batch;
+use self::record::{Batch, Routes};
 use super::control;
 
 mod bury;
 mod look;
 mod record;
+mod told;
 mod trace;
 
 /// How long a pass that failed is waited with before the next one.
@@ -44,6 +45,8 @@ pub struct ResultProcessor {
     pub batch: usize,
     pub wakes: Wakes,
     pub patience: Patience,
+    /// When to look at the latest, whatever is told meanwhile.
+    pub look_at: Option<Instant>,
     /// Told when something was delayed, so that its time is waited for.
     pub delayed: Arc<Notify>,
     pub progress: Arc<super::Progress>,
@@ -57,6 +60,7 @@ pub struct ResultProcessor {
 impl ResultProcessor {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut told = None;
         while !stop.is_cancelled() {
             self.progress.came_round();
             if let Err(open) = self.breaker.admit() {
@@ -66,14 +70,14 @@ impl ResultProcessor {
                 }
                 continue;
             }
-            let passed = self.pass().await;
+            let passed = self.pass(told.take()).await;
             match db::tell(&self.breaker, passed) {
                 // The next one shows whether the database is back for good.
                 Ok(Found::Nothing) if !self.breaker.is_closed() => {}
                 Ok(found) => {
                     if self.patience.found(found) {
                         self.pace.rest().await;
-                        self.wait(&stop).await;
+                        told = self.wait(&stop).await;
                     }
                 }
                 Err(error) => {
@@ -88,18 +92,62 @@ impl ResultProcessor {
         }
     }
 
-    async fn wait(&mut self, stop: &CancellationToken) {
-        let patience = self.patience.wait(self.wakes.hears());
+    /// Waits for what is told; nothing where a look is due.
+    async fn wait(&mut self, stop: &CancellationToken) -> Option<Vec<Message>> {
+        let now = Instant::now();
+        let at = now + self.patience.wait(self.wakes.hears());
+        // What is told does not put off what is not.
+        let at = self.look_at.map_or(at, |due| due.min(at));
+        self.look_at = Some(at);
         tokio::select! {
-            _ = self.wakes.wait(Topic::Results, patience) => {}
+            told = self.wakes.told(at.saturating_duration_since(now)) => told,
             // What waits for the owner of a shard has been told before there was one.
-            _ = self.shards.changed() => {}
-            () = stop.cancelled() => {}
+            _ = self.shards.changed() => None,
+            () = stop.cancelled() => None,
         }
     }
 
-    /// Reads, plans and applies one batch, and says whether there may be more.
-    async fn pass(&mut self) -> db::Result<Found> {
+    /// Applies what was told, or else what a look finds, and says whether there may be more.
+    async fn pass(&mut self, told: Option<Vec<Message>>) -> db::Result<Found> {
+        let told = told.and_then(|told| told::ours(told, &self.shards.borrow(), &self.cursors));
+        if let Some(told) = told
+            && let Some(found) = self.apply_told(told).await?
+        {
+            return Ok(found);
+        }
+        self.look_at = None;
+        self.look().await
+    }
+
+    /// Applies messages that were told; nothing where they have to be read.
+    async fn apply_told(&mut self, messages: Vec<Message>) -> db::Result<Option<Found>> {
+        let received = Instant::now();
+        self.progress.passed();
+        if messages.is_empty() {
+            return Ok(Some(Found::Nothing));
+        }
+        let count = messages.len();
+        let (plan, routes) = self.plan(messages).await?;
+        if !told::is_safe(&plan, count) {
+            return Ok(None);
+        }
+        let more = self.apply(&Batch::new(&plan, &routes, received)).await?;
+        Ok(Some(if more { Found::Part } else { Found::All }))
+    }
+
+    async fn plan(&self, messages: Vec<Message>) -> db::Result<(Advance, Routes)> {
+        let keys = messages
+            .iter()
+            .map(|m| (m.template_id, m.priority))
+            .collect();
+        let routes = self.blueprints.routes(keys).await?;
+        let route = |m: &Message| routes.get(&(m.template_id, m.priority));
+        let jitter = || rand::random_range(0.0..1.0);
+        Ok((plan(messages, &self.rules, route, jitter), routes))
+    }
+
+    /// Reads, plans and applies one batch.
+    async fn look(&mut self) -> db::Result<Found> {
         let (messages, look) = self.read().await?;
         let received = Instant::now();
         self.progress.passed();
@@ -107,23 +155,9 @@ impl ResultProcessor {
             let more = look.brought(&[], &mut self.cursors);
             return Ok(if more { Found::Part } else { Found::Nothing });
         }
-        let keys = messages
-            .iter()
-            .map(|m| (m.template_id, m.priority))
-            .collect();
-        let routes = self.blueprints.routes(keys).await?;
         let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
-        let route = |m: &Message| routes.get(&(m.template_id, m.priority));
-        let plan = plan(messages, &self.rules, route, || {
-            rand::random_range(0.0..1.0)
-        });
-        let batch = Batch {
-            plan: &plan,
-            routes: &routes,
-            received,
-            at: SystemTime::now(),
-        };
-        let mut more = self.apply(&batch).await?;
+        let (plan, routes) = self.plan(messages).await?;
+        let mut more = self.apply(&Batch::new(&plan, &routes, received)).await?;
         // What is sent on from here is told nobody.
         more |= !plan.burials.is_empty() || !plan.controls.is_empty();
         // Before a person's wish for such a task, which resolves its entry.
@@ -132,7 +166,7 @@ impl ResultProcessor {
         let left = self.connection.check(buried)?;
         let mut taken = plan.taken - left;
         for message in &plan.controls {
-            let Some(route) = route(message) else {
+            let Some(route) = routes.get(&(message.template_id, message.priority)) else {
                 continue;
             };
             let connection = self.connection.get().await?;

@@ -142,6 +142,7 @@ impl Assembled {
             delayed: Arc::clone(&delayed),
             progress: Arc::clone(&progress),
             cursors: HashMap::new(),
+            look_at: None,
             throttle: Throttle::new(Instant::now()),
             pace: Pace::default(),
             breaker: breakers.task_readiness.clone(),

@@ -36,18 +36,21 @@ statements! {
                 r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control
            FROM unnest($1::int2[], $2::int8[]) AS s(shard, behind),
                 LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
-    // What stands in `/*<*/ … /*|>*/` is for what is not plain, see `PLAIN`.
+    // What stands in `/*<*/ … /*|>*/` is for what is not plain, see `PLAIN`. What is plain may have come by a wake instead
+    // of being read, so it is held against what is stored.
     APPLY, "advance_graphs", [Delete Results, Send Steps] =
         "WITH
          -- the messages, each applied by whoever deletes it; only of shards that are still this server's
          gone AS (DELETE FROM tasker.results r
-                   USING unnest($2::int2[], $3::int8[], $4::int4[], $5::int4[], $6::int4[], $7::bool[]
-                             /*<*/, $11::int2[], $12::int2[], $13::int4[], $14::int4[], $15::int8[], $16::bool[], $17::int4[]/*|>*/)
-                         AS m(shard, id, to_tries, lo, hi, blocks/*<*/, expected, becomes, to_lost, to_lane, delay_ms, bad, next/*|>*/)
+                   USING unnest($2::int2[], $3::int8[], $4::int4[], $5::int4[], $6::int4[], $7::bool[],
+                             /*<*/$11::int2[], $12::int2[], $13::int4[], $14::int4[], $15::int8[], $16::bool[], $17::int4[]/*|$11::int4[], $12::int2[]>*/)
+                         AS m(shard, id, /*<*/to_tries/*|step_no>*/, lo, hi, blocks,
+                              /*<*/expected, becomes, to_lost, to_lane, delay_ms, bad, next/*|template_id, priority>*/)
                    WHERE r.shard = ANY (ARRAY[m.shard]) AND r.id = m.id
+                     /*<*//*|AND r.kind IN (0, 8) AND r.step_no = m.step_no AND r.template_id = m.template_id AND r.priority = m.priority>*/
                      AND m.shard = ANY (ARRAY (SELECT shard FROM tasker.shards WHERE owner = $1 AND until > now()))
                   RETURNING r.shard, r.id, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.template_id, r.priority, r.sampled, r.traced,
-                            m.to_tries, m.lo, m.hi, m.blocks/*<*/, m.expected, m.becomes, m.to_lost, m.to_lane, m.delay_ms, m.bad, m.next/*|>*/),
+                            /*<*/m.to_tries/*|r.tries + 1 AS to_tries>*/, m.lo, m.hi, m.blocks/*<*/, m.expected, m.becomes, m.to_lost, m.to_lane, m.delay_ms, m.bad, m.next/*|>*/),
          -- the steps they are about, where the delivery is the current one; a step that is enqueued again gets a new one
          ended AS (UPDATE tasker.steps s
                       SET tries = g.to_tries, changed_at = now(), state = /*<*/g.becomes, lost = g.to_lost,
@@ -268,14 +271,21 @@ impl Part<'_> {
             .bind(server)
             .bind(column(|m| m.message.shard))
             .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
-            .bind(numbers(|m| m.tries))
+            .bind(numbers(match is_plain {
+                true => |m| m.message.step_no,
+                false => |m| m.tries,
+            }))
             .bind(moves.iter().map(low).collect::<Result<Vec<_>>>()?)
             .bind(moves.iter().map(high).collect::<Result<Vec<_>>>()?)
             .bind(moves.iter().map(|m| m.blocks).collect::<Vec<_>>())
             .bind(children.iter().map(|c| c.number).collect::<Vec<_>>())
             .bind(children.iter().map(|c| c.lane).collect::<Vec<_>>())
             .bind(notify);
-        if !is_plain {
+        if is_plain {
+            query = query
+                .bind(numbers(|m| m.message.template_id))
+                .bind(column(|m| m.message.priority));
+        } else {
             let states = |pick: fn((StepState, StepState)) -> StepState| {
                 let state = |m: &&Move| m.step.map(|change| pick(change) as i16);
                 moves.iter().map(state).collect::<Vec<_>>()

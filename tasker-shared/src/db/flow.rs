@@ -13,6 +13,7 @@ mod gauges;
 mod measured;
 mod rescued;
 mod stale;
+mod told;
 mod weeks;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::accept::{self, Begin, NewTask, Root};
 use super::claim::{self, Claimed, Take};
 use super::pool::{Pool, Target};
 use super::submit::{self, Ended};
+use super::wake::Notice;
 use super::workers::{self, Registration};
 use super::{Transaction, controls, delayed, lanes, shards, templates};
 use crate::blueprints::Blueprints;
@@ -224,7 +226,7 @@ impl World {
             error: (!success).then(|| r#"{"message": "no"}"#.into()),
             retry_after_ms: None,
         };
-        submit::submit(&mut self.connection, worker, &[ended], true)
+        submit::submit(&mut self.connection, worker, &[ended], Notice::Tell)
             .await
             .unwrap()
             .len()

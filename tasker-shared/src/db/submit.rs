@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::wake::Notice;
 use super::{Result, statements};
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
@@ -43,19 +44,24 @@ statements! {
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result, error)
                      SELECT task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, started_at, finished_at, result::json, error::json FROM gone),
          sent AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced)
-                  SELECT shard, outcome, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced FROM gone),
-         woken AS (SELECT pg_notify('tasker_results', '') WHERE $12 AND EXISTS (SELECT 1 FROM gone))
+                  SELECT shard, outcome, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, retry_after_ms, priority, sampled, traced FROM gone
+                  RETURNING shard, id, kind, task_uuid, correlation_id, step_no, attempt, tries, lost, template_id, priority, sampled, traced),
+         woken AS (SELECT pg_notify('tasker_results',
+                                    CASE WHEN $13 THEN (SELECT string_agg(concat_ws(',', shard, id, kind, task_uuid, correlation_id, step_no, attempt, tries, lost,
+                                                                                    template_id, priority, sampled, traced), ';') FROM sent)
+                                         ELSE '' END)
+                    WHERE $12 AND EXISTS (SELECT 1 FROM gone))
          -- what nobody reads is not run: this reads the notification
          SELECT g.lane, g.id FROM gone g JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
 }
 
-/// Hands in the ends of attempts by `worker` and returns (lane, id) of those that counted. `notify` wakes
+/// Hands in the ends of attempts by `worker` and returns (lane, id) of those that counted. `notice` is for
 /// the servers.
 pub async fn submit(
     connection: &mut PgConnection,
     worker: Uuid,
     ended: &[Ended],
-    notify: bool,
+    notice: Notice,
 ) -> Result<Vec<(i32, i64)>> {
     let query = sqlx::query_as(SUBMIT.sql)
         .bind(worker)
@@ -74,7 +80,8 @@ pub async fn submit(
         )
         .bind(ended.iter().map(|e| e.error.as_deref()).collect::<Vec<_>>())
         .bind(ended.iter().map(|e| e.retry_after_ms).collect::<Vec<_>>())
-        .bind(notify);
+        .bind(notice != Notice::None)
+        .bind(notice == Notice::Tell);
     let counted: Vec<(i32, i64)> = SUBMIT.run(query.fetch_all(connection)).await?;
     let recent = ended.last().map(|end| end.correlation);
     messaging::deleted(Queue::Steps, counted.len() as u64, recent);

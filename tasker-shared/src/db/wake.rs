@@ -1,7 +1,9 @@
-//! Wakes: notifications from the database that there may be work. They carry no data and may be lost; every
-//! loop that waits for one looks again by itself after a while.
+//! Wakes: notifications from the database that there may be work. They may be lost; every loop that waits for one
+//! looks again by itself after a while. One about results may tell of them, so that a server which has nothing else to
+//! do need not look.
 
 mod pace;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +14,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use pace::{Found, Pace, Patience, Throttle};
+pub use told::{Notice, TOLD};
 
+use self::told::Told;
 use super::pool::Target;
 use super::pool::silence::{ANSWER, doubtful, silent, within};
+use crate::plan::Message;
 
 /// What a wake is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Wakes(Arc<Signals>);
 #[derive(Debug, Default)]
 struct Signals {
     topics: [Notify; Topic::ALL.len()],
+    /// What wakes about results told.
+    told: Told,
     /// Whether a listener passes notifications on now.
     hears: AtomicBool,
 }
@@ -79,10 +86,22 @@ impl Wakes {
             .is_ok()
     }
 
+    /// Waits for a wake about results as [`Wakes::wait`] does. Answers the messages that it told of, where that is all
+    /// there is to know; else a look has to find out.
+    pub async fn told(&self, patience: Duration) -> Option<Vec<Message>> {
+        let woken = self.wait(Topic::Results, patience).await;
+        self.0.told.take().filter(|_| woken)
+    }
+
     /// Wakes whoever waits for `topic` in this process, or will next.
     pub fn wake(&self, topic: Topic) {
+        self.heard(topic, "");
+    }
+
+    fn heard(&self, topic: Topic, payload: &str) {
         let signal = &self.0.topics[topic as usize];
         match topic {
+            Topic::Results => self.0.told.add(payload),
             // Many wait for the answers to theirs. Elsewhere this would make the one loop that waits go round twice.
             Topic::Controls => signal.notify_waiters(),
             _ => {}
@@ -164,7 +183,7 @@ async fn listen_once(
                     .find(|t| t.channel() == notification.channel());
                 topic
                     .iter()
-                    .for_each(|&&topic| wakes.wake(topic));
+                    .for_each(|&&topic| wakes.heard(topic, notification.payload()));
             }
             Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => return Err(error),

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use tasker_shared::db::pool::Target;
 use tasker_shared::db::submit::{self, Ended};
+use tasker_shared::db::wake::Notice;
 use tasker_shared::metrics::Correlation;
 use tasker_shared::plan::Outcome;
 use uuid::Uuid;
@@ -149,7 +150,7 @@ pub(super) async fn hand_in_late_results(database_url: &str) -> usize {
         }
         for (lane, id, attempt, enqueued_at, worker) in rows {
             let late = [late(lane, id, attempt, enqueued_at)];
-            let counted = submit::submit(&mut connection, worker.unwrap_or(stranger), &late, true).await;
+            let counted = submit::submit(&mut connection, worker.unwrap_or(stranger), &late, Notice::Wake).await;
             assert_eq!(counted.unwrap(), [], "a result that is {whose} counted");
             handed_in += 1;
         }

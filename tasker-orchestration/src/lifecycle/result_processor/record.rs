@@ -25,7 +25,16 @@ pub(super) struct Batch<'a> {
     pub(super) at: SystemTime,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    /// A batch that is applied now.
+    pub(super) fn new(plan: &'a Advance, routes: &'a Routes, received: Instant) -> Batch<'a> {
+        Batch {
+            plan,
+            routes,
+            received,
+            at: SystemTime::now(),
+        }
+    }
     /// Records what became of it.
     pub(super) fn record(&self, effects: &Effects) {
         let tasks = self.tasks();

@@ -83,7 +83,7 @@ impl World {
                 retry_after_ms: None,
             })
             .collect();
-        let counted = submit::submit(&mut self.connection, self.worker, &ended, true).await;
+        let counted = submit::submit(&mut self.connection, self.worker, &ended, Notice::Wake).await;
         counted.unwrap().len()
     }
 }

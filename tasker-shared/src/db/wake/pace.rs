@@ -23,6 +23,11 @@ impl Throttle {
         }
     }
 
+    /// Whether nothing was spared lately.
+    pub fn is_calm(&self) -> bool {
+        self.allowed >= Throttle::BURST / 2.0
+    }
+
     /// Whether to notify now.
     pub fn pass(&mut self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.counted);

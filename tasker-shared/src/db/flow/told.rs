@@ -1,0 +1,54 @@
+//! What a wake tells, and that nothing comes of what is not so.
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::db::effects::Effects;
+use crate::db::wake::{Topic, Wakes, listen};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_wake_tells_what_a_look_reads_and_nothing_comes_of_what_is_not_so() {
+    let mut world = World::new().await;
+    let blueprint = world.template("chain", &chain(3)).await;
+    let wakes = Wakes::default();
+    let stop = CancellationToken::new();
+    let listening = tokio::spawn(listen(
+        world.target.clone(),
+        &[Topic::Results],
+        wakes.clone(),
+        |_| {},
+        stop.clone(),
+    ));
+    assert_eq!(wakes.told(PATIENCE).await, None, "anything may have been");
+
+    let task = world.submit(&blueprint).await;
+    let worker = world.worker;
+    for step in 1..=2 {
+        let claimed = world.claim(worker, 1).await;
+        world.end(&claimed[0], Outcome::Success).await;
+        let told = wakes.told(PATIENCE).await.unwrap();
+        assert_eq!(told, world.messages().await);
+
+        let falsified: [fn(&mut Message); 4] = [
+            |message| message.id += 1,
+            |message| message.step_no = 3 - message.step_no,
+            |message| message.priority += 1,
+            |message| message.shard = (message.shard + 1) % ids::SHARDS,
+        ];
+        for falsify in falsified {
+            let mut told = told.clone();
+            falsify(&mut told[0]);
+            assert_eq!(world.apply(told).await.1, Effects::default(), "{step}");
+        }
+        assert_eq!(world.apply(told).await.1.enqueued.len(), 1);
+    }
+    let claimed = world.claim(worker, 1).await;
+    world.end(&claimed[0], Outcome::Permanent).await;
+    assert_eq!(wakes.told(PATIENCE).await, None, "a failure has to be read");
+    world.advance().await;
+    assert_eq!(world.state(task).await.0, TaskState::Error);
+    stop.cancel();
+    listening.await.unwrap();
+}
