@@ -89,6 +89,15 @@ impl Blueprints {
         }
         Ok(found)
     }
+
+    /// Those of these routes that have been asked for before.
+    pub fn known_routes(
+        &self,
+        keys: impl IntoIterator<Item = (i32, i16)>,
+    ) -> HashMap<(i32, i16), Route> {
+        let known = |key| Some((key, self.routes.get(&key)?));
+        keys.into_iter().filter_map(known).collect()
+    }
 }
 
 /// The lane of each step of a blueprint at a priority.

@@ -99,6 +99,9 @@ impl ResultProcessor {
         // What is told does not put off what is not.
         let at = self.look_at.map_or(at, |due| due.min(at));
         self.look_at = Some(at);
+        if at <= now {
+            return None;
+        }
         tokio::select! {
             told = self.wakes.told(at.saturating_duration_since(now)) => told,
             // What waits for the owner of a shard has been told before there was one.
@@ -109,7 +112,9 @@ impl ResultProcessor {
 
     /// Applies what was told, or else what a look finds, and says whether there may be more.
     async fn pass(&mut self, told: Option<Vec<Message>>) -> db::Result<Found> {
-        let told = told.and_then(|told| told::ours(told, &self.shards.borrow(), &self.cursors));
+        let told = told
+            .filter(|_| self.breaker.is_closed())
+            .and_then(|told| told::ours(told, &self.shards.borrow(), &self.cursors));
         if let Some(told) = told
             && let Some(found) = self.apply_told(told).await?
         {
@@ -127,7 +132,9 @@ impl ResultProcessor {
             return Ok(Some(Found::Nothing));
         }
         let count = messages.len();
-        let (plan, routes) = self.plan(messages).await?;
+        // What nobody has read yet makes no new lanes.
+        let routes = self.blueprints.known_routes(keys(&messages));
+        let plan = self.plan(messages, &routes);
         if !told::is_safe(&plan, count) {
             return Ok(None);
         }
@@ -135,15 +142,11 @@ impl ResultProcessor {
         Ok(Some(if more { Found::Part } else { Found::All }))
     }
 
-    async fn plan(&self, messages: Vec<Message>) -> db::Result<(Advance, Routes)> {
-        let keys = messages
-            .iter()
-            .map(|m| (m.template_id, m.priority))
-            .collect();
-        let routes = self.blueprints.routes(keys).await?;
+    fn plan(&self, messages: Vec<Message>, routes: &Routes) -> Advance {
         let route = |m: &Message| routes.get(&(m.template_id, m.priority));
-        let jitter = || rand::random_range(0.0..1.0);
-        Ok((plan(messages, &self.rules, route, jitter), routes))
+        plan(messages, &self.rules, route, || {
+            rand::random_range(0.0..1.0)
+        })
     }
 
     /// Reads, plans and applies one batch.
@@ -156,7 +159,8 @@ impl ResultProcessor {
             return Ok(if more { Found::Part } else { Found::Nothing });
         }
         let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
-        let (plan, routes) = self.plan(messages).await?;
+        let routes = self.blueprints.routes(keys(&messages).collect()).await?;
+        let plan = self.plan(messages, &routes);
         let mut more = self.apply(&Batch::new(&plan, &routes, received)).await?;
         // What is sent on from here is told nobody.
         more |= !plan.burials.is_empty() || !plan.controls.is_empty();
@@ -237,4 +241,9 @@ impl ResultProcessor {
         self.pace.carried(plan.moves.len(), took);
         Ok(effects.again > 0)
     }
+}
+
+/// The templates and priorities of messages.
+fn keys(messages: &[Message]) -> impl Iterator<Item = (i32, i16)> {
+    messages.iter().map(|m| (m.template_id, m.priority))
 }

@@ -52,3 +52,14 @@ async fn a_wake_tells_what_a_look_reads_and_nothing_comes_of_what_is_not_so() {
     stop.cancel();
     listening.await.unwrap();
 }
+
+#[tokio::test]
+async fn routes_are_known_once_somebody_has_read_of_them() {
+    let mut world = World::new().await;
+    let blueprint = world.template("single", &chain(1)).await;
+    let key = (blueprint.template_id, 7);
+    let known = |world: &World| world.blueprints.known_routes([key]).len();
+    assert_eq!(known(&world), 0);
+    world.blueprints.routes(vec![key]).await.unwrap();
+    assert_eq!(known(&world), 1);
+}
