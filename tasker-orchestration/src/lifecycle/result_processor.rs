@@ -26,6 +26,8 @@ use super::control;
 mod bury;
 mod look;
 mod record;
+#[cfg(test)]
+mod testing;
 mod told;
 mod trace;
 

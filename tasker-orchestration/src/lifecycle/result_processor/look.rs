@@ -94,34 +94,17 @@ fn by_shard(messages: &[(i16, i64)]) -> HashMap<i16, (Option<i64>, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use tasker_shared::plan::{Kind, Message};
-    use uuid::Uuid;
-
+    use super::super::testing::message;
     use super::*;
 
     const SHARDS: [i16; 2] = [3, 4];
 
     fn listed(known: &[(i16, i64)], unknown: &[(i16, i64)]) -> Listed {
-        let message = |(shard, id): &(i16, i64)| Message {
-            shard: *shard,
-            id: *id,
-            kind: Kind::Due,
-            task_uuid: Uuid::nil(),
-            correlation_id: Uuid::nil(),
-            step_no: 1,
-            attempt: 0,
-            tries: 0,
-            lost: 0,
-            template_id: 1,
-            priority: 0,
-            sampled: false,
-            traced: false,
-            progress: 0,
-            retry_after_ms: None,
-            control: None,
-        };
         Listed {
-            messages: known.iter().map(message).collect(),
+            messages: known
+                .iter()
+                .map(|&(shard, id)| message(shard, id))
+                .collect(),
             unknown: unknown.to_vec(),
         }
     }

@@ -31,32 +31,10 @@ mod tests {
     use std::time::Instant;
 
     use tasker_shared::plan::advance::Move;
-    use tasker_shared::plan::{Kind, Outcome};
     use tasker_shared::state::step::StepState;
-    use uuid::Uuid;
 
+    use super::super::testing::message;
     use super::*;
-
-    fn message(shard: i16, id: i64) -> Message {
-        Message {
-            shard,
-            id,
-            kind: Kind::Ended(Outcome::Success),
-            task_uuid: Uuid::nil(),
-            correlation_id: Uuid::nil(),
-            step_no: 1,
-            attempt: 1,
-            tries: 0,
-            lost: 0,
-            template_id: 1,
-            priority: 0,
-            sampled: false,
-            traced: false,
-            progress: 0,
-            retry_after_ms: None,
-            control: None,
-        }
-    }
 
     #[test]
     fn what_is_told_of_our_shards_is_taken_unless_looks_may_have_brought_it() {
