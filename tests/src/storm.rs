@@ -71,8 +71,11 @@ impl Options {
     /// Whether `only` leaves any kind of faults.
     #[must_use]
     pub fn names_a_kind(&self) -> bool {
-        let is_named = |kind: &Kind| kind.as_str().contains(&self.only);
-        Kind::ALL.iter().any(is_named)
+        Kind::ALL.iter().any(|kind| self.names(*kind))
+    }
+
+    fn names(&self, kind: Kind) -> bool {
+        kind.as_str().contains(&self.only)
     }
 }
 
@@ -85,7 +88,7 @@ pub async fn run(options: &Options) -> Report {
     let began = Instant::now();
     let mut scene = Scene::set(options).await;
     let (mut kinds, skipped) = scene.kinds();
-    kinds.retain(|kind| kind.as_str().contains(&options.only));
+    kinds.retain(|kind| options.names(*kind));
     for (kind, why) in &skipped {
         eprintln!("skipped: {kind}: {why}");
     }
