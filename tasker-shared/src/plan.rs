@@ -135,6 +135,13 @@ pub struct Message {
     pub control: Option<Uuid>,
 }
 
+impl Message {
+    /// By what its route is found: template and priority.
+    pub fn route_key(&self) -> (i32, i16) {
+        (self.template_id, self.priority)
+    }
+}
+
 /// A stored template in the form that planning uses; immutable, so it is cached for ever.
 #[derive(Debug)]
 pub struct Blueprint {

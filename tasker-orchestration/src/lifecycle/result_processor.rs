@@ -135,7 +135,9 @@ impl ResultProcessor {
         }
         let count = messages.len();
         // What nobody has read yet makes no new lanes.
-        let routes = self.blueprints.known_routes(keys(&messages));
+        let routes = self
+            .blueprints
+            .known_routes(messages.iter().map(Message::route_key));
         let plan = self.plan(messages, &routes);
         if !told::is_safe(&plan, count) {
             return Ok(None);
@@ -145,7 +147,7 @@ impl ResultProcessor {
     }
 
     fn plan(&self, messages: Vec<Message>, routes: &Routes) -> Advance {
-        let route = |m: &Message| routes.get(&(m.template_id, m.priority));
+        let route = |message: &Message| routes.get(&message.route_key());
         plan(messages, &self.rules, route, || {
             rand::random_range(0.0..1.0)
         })
@@ -161,7 +163,8 @@ impl ResultProcessor {
             return Ok(if more { Found::Part } else { Found::Nothing });
         }
         let seen: Vec<(i16, i64)> = messages.iter().map(|m| (m.shard, m.id)).collect();
-        let routes = self.blueprints.routes(keys(&messages).collect()).await?;
+        let keys = messages.iter().map(Message::route_key).collect();
+        let routes = self.blueprints.routes(keys).await?;
         let plan = self.plan(messages, &routes);
         let mut more = self.apply(&Batch::new(&plan, &routes, received)).await?;
         // What is sent on from here is told nobody.
@@ -172,7 +175,7 @@ impl ResultProcessor {
         let left = self.connection.check(buried)?;
         let mut taken = plan.taken - left;
         for message in &plan.controls {
-            let Some(route) = routes.get(&(message.template_id, message.priority)) else {
+            let Some(route) = routes.get(&message.route_key()) else {
                 continue;
             };
             let connection = self.connection.get().await?;
@@ -243,9 +246,4 @@ impl ResultProcessor {
         self.pace.carried(plan.moves.len(), took);
         Ok(effects.again > 0)
     }
-}
-
-/// The templates and priorities of messages.
-fn keys(messages: &[Message]) -> impl Iterator<Item = (i32, i16)> {
-    messages.iter().map(|m| (m.template_id, m.priority))
 }

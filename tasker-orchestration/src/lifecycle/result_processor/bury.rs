@@ -66,7 +66,7 @@ async fn together(
 
 /// Whether the template wants a dead letter of a task that failed for being stale.
 fn stale_counts(message: &Message, routes: &Routes) -> bool {
-    let route = routes.get(&(message.template_id, message.priority));
+    let route = routes.get(&message.route_key());
     route.is_none_or(|route| {
         stale::action(&route.blueprint.template.lifecycle) == StalenessAction::Dlq
     })

@@ -35,6 +35,7 @@ impl<'a> Batch<'a> {
             at: SystemTime::now(),
         }
     }
+
     /// Records what became of it.
     pub(super) fn record(&self, effects: &Effects) {
         let tasks = self.tasks();
@@ -114,6 +115,6 @@ impl<'a> Batch<'a> {
     }
 
     fn route(&self, message: &Message) -> Option<&Route> {
-        self.routes.get(&(message.template_id, message.priority))
+        self.routes.get(&message.route_key())
     }
 }

@@ -120,7 +120,7 @@ fn changed(change: &TaskChange, traced: &Traced<'_>, routes: &Routes, time: Time
 }
 
 fn task<'a>(message: &Message, routes: &'a Routes) -> Option<(Task, &'a Route)> {
-    let route = routes.get(&(message.template_id, message.priority))?;
+    let route = routes.get(&message.route_key())?;
     let task = Task {
         uuid: message.task_uuid,
         correlation_id: message.correlation_id,

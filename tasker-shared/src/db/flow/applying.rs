@@ -19,9 +19,9 @@ impl World {
         shards::renew(&self.pool, self.server, "test")
             .await
             .unwrap();
-        let keys = messages.iter().map(|m| (m.template_id, m.priority));
+        let keys = messages.iter().map(Message::route_key);
         let routes = self.blueprints.routes(keys.collect()).await.unwrap();
-        let find = |m: &Message| routes.get(&(m.template_id, m.priority));
+        let find = |m: &Message| routes.get(&m.route_key());
         let plan = plan(messages, &self.rules, find, || 0.5);
         let effects = advance::apply(&mut self.connection, self.server, &plan, true).await;
         self.bury(&plan.burials).await;
