@@ -27,6 +27,7 @@ mod task_list;
 mod task_summary;
 mod tasks;
 mod templates;
+mod totals;
 mod view;
 
 pub use health::{Health, OperationalState};
@@ -122,6 +123,7 @@ struct Inner {
     parts: Parts,
     health: Health,
     served: served::Served,
+    totals: totals::Totals,
     requests: Semaphore,
     streams: Arc<Semaphore>,
     closing: CancellationToken,
@@ -152,6 +154,7 @@ pub fn router(state: State, closing: CancellationToken) -> axum::Router {
         parts: state.parts,
         health: state.health,
         served: served::Served::default(),
+        totals: totals::Totals::default(),
         requests: Semaphore::new(most),
         streams: Arc::new(Semaphore::new(most)),
         closing,

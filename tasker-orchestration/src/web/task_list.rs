@@ -135,11 +135,16 @@ impl App {
 
     /// How many tasks a list has, and whether that is an estimate.
     async fn total(&self, filter: &Filter) -> Result<(u64, bool), ApiError> {
+        if let Some(total) = self.totals.find(filter, self.clock.now()) {
+            return Ok((total, true));
+        }
         if let Some(counted) = task_views::count(&self.pool, filter).await? {
             return Ok((counted.unsigned_abs(), false));
         }
         let estimate = task_views::estimate(&self.pool, filter).await?;
-        Ok((estimate.max(COUNTED + 1).unsigned_abs(), true))
+        let total = estimate.max(COUNTED + 1).unsigned_abs();
+        self.totals.keep(filter.clone(), total, self.clock.now());
+        Ok((total, true))
     }
 }
 

@@ -143,7 +143,7 @@ pub struct Pagination {
     pub total_pages: u32,
     pub has_next: bool,
     pub has_previous: bool,
-    /// Whether `total_count` is an estimate.
+    /// Whether `total_count` is an estimate, which may be half a minute old.
     #[serde(default)]
     pub total_count_estimated: bool,
     /// To be given as `cursor` for the page after this one, at the same cost however deep.
