@@ -99,11 +99,11 @@ statements! {
          fresh AS (SELECT * FROM given g WHERE g.key IS NULL OR g.task_uuid IN (SELECT task_uuid FROM keyed)),
          made AS (INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, traced, context, correlation_id, parent_correlation_id,
                       initiator, source_system, reason, tags, idempotency_key, options, run_at, created_at, updated_at, completed_at, failure,
-                      traceparent, tracestate)
+                      unwell, traceparent, tracestate)
                   SELECT task_uuid, template_id, state, priority, sampled, traced, context::json, correlation_id, parent_correlation_id,
                       initiator, source_system, reason, ARRAY (SELECT json_array_elements_text(tags::json)), idempotency_key,
                       options::json, run_at, created_at, created_at, CASE WHEN begin = 3 THEN created_at END, failure::json,
-                      traceparent, tracestate
+                      begin = 3, traceparent, tracestate
                     FROM fresh),
          counted AS (INSERT INTO tasker.task_counts (state, change)
                      SELECT state, count(*) FROM fresh WHERE state < 8 GROUP BY state),

@@ -102,7 +102,7 @@ statements! {
                      RETURNING t.task_uuid, t.state, t.created_at),/*|>*/
          finished AS (UPDATE tasker.tasks t
                          SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
-                             completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END
+                             completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END, unwell = t.unwell OR m.failed > 0
                         FROM moved m
                        WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = ANY (ARRAY[m.task_uuid]) AND t.state = 3
                       RETURNING t.task_uuid, t.state, t.created_at, m.shard, m.correlation_id, m.template_id, m.priority, m.sampled, m.traced),

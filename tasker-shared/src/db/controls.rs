@@ -75,7 +75,8 @@ statements! {
     CHANGE_TASK, "change_task", [Send Results] =
         // the task is locked, so the state before ($3) is what it was
         "WITH
-         changed AS (UPDATE tasker.tasks SET state = $2::int2, updated_at = now(), completed_at = CASE WHEN $2::int2 >= 8 THEN now() END
+         changed AS (UPDATE tasker.tasks SET state = $2::int2, updated_at = now(), completed_at = CASE WHEN $2::int2 >= 8 THEN now() END,
+                             unwell = unwell OR $2::int2 IN (7, 9, 10, 11)
                       WHERE task_uuid = $1 RETURNING task_uuid, correlation_id, template_id, priority, sampled, traced, created_at),
          -- one that ends badly by hand becomes a dead letter as any other
          buried AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, priority, sampled, traced)

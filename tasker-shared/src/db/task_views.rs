@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::pool::Pool;
 use super::requests::Request;
-use super::{Result, statements};
+use super::weekly::Week;
+use super::{Result, Statement, statements};
 use crate::state::step::StepState;
 use crate::state::task::TaskState;
 use crate::wire::status::StepCounts;
@@ -54,17 +55,17 @@ statements! {
     GET, "get_tasks" =
         "SELECT task_uuid, template_id, state, priority, context::text AS context, correlation_id, parent_correlation_id, initiator,
                 source_system, reason, tags, idempotency_key, run_at, created_at, updated_at, completed_at, failure::text AS failure
-           FROM tasker.tasks WHERE task_uuid = ANY ($1) AND task_uuid BETWEEN $2 AND $3 ORDER BY task_uuid DESC";
+           FROM tasker.tasks t WHERE t.task_uuid >= $1 /*since t*/ AND t.task_uuid <= $2 AND t.task_uuid = ANY ($3) ORDER BY task_uuid DESC";
     COUNT_STEPS, "count_steps" =
         // an enqueued step without its message has its result on the way
         "SELECT s.task_uuid,
                 CASE WHEN s.state <> 1 THEN s.state WHEN r.id IS NULL THEN 3 WHEN r.worker IS NULL THEN 1 ELSE 2 END::int2 AS state,
                 count(*) AS steps, max(s.changed_at) AS changed_at,
                 count(*) FILTER (WHERE s.state = 0 AND s.waiting_on = 0 AND s.failed = 0 OR s.state = 5 AND s.due_at <= now()) AS ready
-           FROM unnest($1::uuid[], $2::int4[]) AS w(task_uuid, step_count)
+           FROM unnest($3::uuid[], $4::int4[]) AS w(task_uuid, step_count)
            JOIN tasker.steps s ON s.task_uuid = ANY (ARRAY[w.task_uuid]) AND s.step_no <= w.step_count
            LEFT JOIN tasker.ready r ON s.state = 1 AND r.lane = ANY (ARRAY[s.lane]) AND r.id = s.message_id
-          WHERE s.task_uuid BETWEEN $3 AND $4
+          WHERE s.task_uuid >= $1 /*since s*/ AND s.task_uuid <= $2
           GROUP BY 1, 2";
     TEMPLATE_IDS, "list_template_ids" =
         "SELECT template_id FROM tasker.templates WHERE ($1::text IS NULL OR namespace = $1) AND ($2::text IS NULL OR name = $2)";
@@ -76,11 +77,13 @@ statements! {
 
 /// The tasks of these uuids, the newest first; those that do not exist are left out.
 pub async fn get(pool: &Pool, tasks: &[Uuid]) -> Result<Vec<TaskRow>> {
-    let query = sqlx::query_as(GET.sql)
-        .bind(tasks)
-        .bind(lowest(tasks))
-        .bind(highest(tasks));
-    GET.run(query.fetch_all(pool)).await
+    let (lowest, highest) = bounds(tasks);
+    let statement = since(&GET, lowest);
+    let query = sqlx::query_as(statement.sql)
+        .bind(lowest)
+        .bind(highest)
+        .bind(tasks);
+    statement.run(query.fetch_all(pool)).await
 }
 
 /// The task of this uuid.
@@ -109,13 +112,15 @@ pub async fn find_request(pool: &Pool, task_uuid: Uuid) -> Result<Option<Request
 /// Counts the steps of tasks, given with how many steps their templates have; the join is left out.
 pub async fn count_steps(pool: &Pool, tasks: &[(Uuid, i32)]) -> Result<Vec<Counted>> {
     let uuids: Vec<Uuid> = tasks.iter().map(|t| t.0).collect();
-    let query = sqlx::query_as::<_, CountRow>(COUNT_STEPS.sql)
+    let (lowest, highest) = bounds(&uuids);
+    let statement = since(&COUNT_STEPS, lowest);
+    let query = sqlx::query_as::<_, CountRow>(statement.sql)
+        .bind(lowest)
+        .bind(highest)
         .bind(&uuids)
-        .bind(tasks.iter().map(|t| t.1).collect::<Vec<_>>())
-        .bind(lowest(&uuids))
-        .bind(highest(&uuids));
+        .bind(tasks.iter().map(|t| t.1).collect::<Vec<_>>());
     let mut counted: Vec<Counted> = Vec::with_capacity(tasks.len());
-    let mut rows = COUNT_STEPS.run(query.fetch_all(pool)).await?;
+    let mut rows = statement.run(query.fetch_all(pool)).await?;
     rows.sort_by_key(|row| row.task_uuid);
     for row in rows {
         if counted
@@ -137,12 +142,20 @@ pub async fn count_steps(pool: &Pool, tasks: &[(Uuid, i32)]) -> Result<Vec<Count
     Ok(counted)
 }
 
-fn lowest(tasks: &[Uuid]) -> Uuid {
-    tasks.iter().min().copied().unwrap_or_default()
+/// The lowest and the highest of these uuids.
+fn bounds(tasks: &[Uuid]) -> (Uuid, Uuid) {
+    let lowest = tasks.iter().min().copied().unwrap_or_default();
+    let highest = tasks.iter().max().copied().unwrap_or_default();
+    (lowest, highest)
 }
 
-fn highest(tasks: &[Uuid]) -> Uuid {
-    tasks.iter().max().copied().unwrap_or_default()
+/// The statement for tasks from this uuid on: most that are looked at are of late.
+fn since(statement: &Statement, lowest: Uuid) -> Statement {
+    let lately = Week::lately();
+    match lowest >= lately.lowest_uuid() {
+        true => statement.since(lately),
+        false => *statement,
+    }
 }
 
 struct CountRow {

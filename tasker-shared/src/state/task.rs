@@ -97,6 +97,15 @@ impl TaskState {
         self >= TaskState::Complete
     }
 
+    /// Whether it is one that a task ends in, or is blocked in, when not every step ended well.
+    pub fn is_unwell(self) -> bool {
+        use TaskState as S;
+        matches!(
+            self,
+            S::BlockedByFailures | S::Error | S::Cancelled | S::ResolvedManually
+        )
+    }
+
     /// The state after `event`, or why the event is not possible.
     pub fn on(self, event: TaskEvent) -> Result<TaskState, Illegal> {
         use TaskEvent as E;

@@ -6,7 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::super::pool::{Pool, Target};
-use super::super::{migrate, step_views, templates};
+use super::super::weekly::Week;
+use super::super::{migrate, step_views, templates, upkeep};
 use super::*;
 use crate::embedded::Temporary;
 use crate::ids;
@@ -29,6 +30,10 @@ const DONE: [Step; 2] = [(6, false, None, Some(0)), (6, false, None, Some(0))];
 
 impl World {
     async fn new() -> World {
+        World::begun(Utc::now() - TimeDelta::hours(1)).await
+    }
+
+    async fn begun(began: DateTime<Utc>) -> World {
         let postgres = Temporary::start().await.unwrap();
         let target = Target::parse(postgres.url(), "views", Duration::from_secs(10)).unwrap();
         migrate::run(&target).await.unwrap();
@@ -46,11 +51,13 @@ impl World {
                 .unwrap();
             template_ids.push(id.unwrap());
         }
+        let pool = target.pool(2);
+        upkeep::ensure_partitions(&pool, began, 1).await.unwrap();
         World {
-            pool: target.pool(2),
+            pool,
             _postgres: postgres,
             template_ids,
-            began: Utc::now() - TimeDelta::hours(1),
+            began,
         }
     }
 
@@ -59,8 +66,8 @@ impl World {
         let at = self.began + TimeDelta::seconds(second);
         let task = ids::new_task_uuid(at);
         sqlx::query(
-            "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, initiator, tags, created_at, updated_at)
-             VALUES ($1, $2, $3, 0, false, '{\"n\": 1.50}', $4, CASE WHEN $5 % 2 = 1 THEN 'odd' END, ARRAY['t' || $5], $6, $6)",
+            "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, initiator, tags, created_at, updated_at, unwell)
+             VALUES ($1, $2, $3, 0, false, '{\"n\": 1.50}', $4, CASE WHEN $5 % 2 = 1 THEN 'odd' END, ARRAY['t' || $5], $6, $6, $7)",
         )
         .bind(task)
         .bind(self.template_ids[template])
@@ -68,6 +75,7 @@ impl World {
         .bind(Uuid::from_u128(second as u128 + 1))
         .bind(second)
         .bind(at)
+        .bind(state.is_unwell())
         .execute(&self.pool)
         .await
         .unwrap();
@@ -122,7 +130,18 @@ impl World {
 
 #[tokio::test]
 async fn a_list_has_what_its_filter_says_newest_first() {
-    let world = World::new().await;
+    // Of late, long ago, and half of them before the weeks that are looked at first.
+    let lately = ids::accepted_at(Week::lately().lowest_uuid());
+    for began in [
+        Utc::now() - TimeDelta::hours(1),
+        Utc::now() - TimeDelta::weeks(9),
+        lately - TimeDelta::seconds(4),
+    ] {
+        check_lists(&World::begun(began).await).await;
+    }
+}
+
+async fn check_lists(world: &World) {
     let enqueued: Step = (1, true, None, None);
     let retrying: Step = (5, false, None, Some(1));
     let pending: Step = (0, false, None, None);

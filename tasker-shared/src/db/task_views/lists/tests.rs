@@ -10,15 +10,21 @@ use crate::db::{migrate, upkeep};
 use crate::embedded::Temporary;
 
 /// How a list is found by the plan that serves every call, as the server tells it after it has looked.
-async fn plan(connection: &mut PgConnection, statement: Statement, filter: &Filter) -> String {
+async fn plan(
+    connection: &mut PgConnection,
+    statement: Statement,
+    filter: &Filter,
+    since: Option<Week>,
+) -> String {
     let text = |text: &Option<String>| match text {
         Some(text) => format!("'{text}'"),
         None => "NULL".to_owned(),
     };
     let state = filter.state.map(|state| (state as i16).to_string());
     let prepare = format!(
-        "SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE list AS {}",
-        statement.sql
+        "SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL;
+         PREPARE list (uuid, uuid, timestamptz, timestamptz, text, text, text, int2, int2, int4[], uuid, int8, int8) AS {}",
+        asking(statement.sql, |parameter| filter.says(parameter), since)
     );
     connection.execute(AssertSqlSafe(prepare)).await.unwrap();
     let explain = format!(
@@ -52,7 +58,7 @@ fn a_list_is_found_by_what_is_rare() {
                 state: Some(TaskState::Error),
                 ..filter()
             },
-            Way::State(TaskState::Error),
+            Way::Unwell,
         ),
         (
             Filter {
@@ -108,12 +114,16 @@ async fn what_is_rare_is_found_without_reading_weeks_of_history() {
     let mut connection = target.connect().await.unwrap();
     let then = "2024-05-15T12:00:00Z".parse().unwrap();
     upkeep::ensure_partitions(&pool, then, 0).await.unwrap();
-    let fill = "INSERT INTO tasker.tasks (task_uuid, template_id, state, priority, sampled, context, correlation_id, initiator, tags, created_at, updated_at)
-                SELECT (left(tasker.lowest_uuid_at(timestamptz '2024-05-15Z' + n * interval '1 s')::text, 24) || lpad(to_hex(n), 12, '0'))::uuid, 1,
-                       CASE n WHEN 77 THEN 9 ELSE 8 END, 0, false, '{}', gen_random_uuid(),
+    // One of each in a week that is long over, and in one that is not.
+    let fill = "INSERT INTO tasker.tasks (task_uuid, template_id, state, unwell, priority, sampled, context, correlation_id, initiator, tags, created_at, updated_at)
+                SELECT (left(tasker.lowest_uuid_at($1 + n * interval '1 ms')::text, 24) || lpad(to_hex(n), 12, '0'))::uuid, 1,
+                       CASE n WHEN 77 THEN 9 ELSE 8 END, n = 77, 0, false, '{}', gen_random_uuid(),
                        CASE n WHEN 78 THEN 'me' ELSE 'you' END, CASE n WHEN 79 THEN ARRAY['rare', 'all'] ELSE ARRAY['all'] END, now(), now()
                   FROM generate_series(1, 20000) AS n";
-    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    for at in [then, Utc::now()] {
+        let fill = sqlx::query(fill).bind(at);
+        fill.execute(&mut connection).await.unwrap();
+    }
     sqlx::query("ANALYZE tasker.tasks")
         .execute(&mut connection)
         .await
@@ -147,16 +157,19 @@ async fn what_is_rare_is_found_without_reading_weeks_of_history() {
         let way = Way::choose(&pool, &filter).await.unwrap();
         assert_eq!(way, Way::of(&filter));
         let (listing, _) = way.statements();
-        let plan = plan(&mut connection, listing, &filter).await;
-        let read_all = plan.lines().any(|line| {
-            let removed = line.trim().strip_prefix("Rows Removed by Filter: ");
-            removed.is_some_and(|rows| rows.parse::<u64>().unwrap() > 1_000)
-        });
-        assert!(!read_all, "{filter:?}\n{plan}");
+        for since in [None, Some(Week::lately())] {
+            let plan = plan(&mut connection, listing, &filter, since).await;
+            let read_all = plan.lines().any(|line| {
+                let removed = line.trim().strip_prefix("Rows Removed by Filter: ");
+                removed.is_some_and(|rows| rows.parse::<u64>().unwrap() > 1_000)
+            });
+            assert!(!read_all, "{filter:?}\n{plan}");
+            assert_eq!(plan.contains("tasks_20240513"), since.is_none(), "{plan}");
+        }
         let expected = if filter.state == Some(TaskState::Pending) {
             0
         } else {
-            1
+            2
         };
         assert_eq!(
             list(&pool, &filter, None, 0, 50).await.unwrap().len(),
