@@ -1,5 +1,6 @@
 //! The export of metrics: everything is collected at every interval and sent, and what is not taken is sent again,
-//! so that a pause of the endpoint costs nothing. A series that is new leaves at zero first, its value right after.
+//! so that a pause of the endpoint costs nothing. A series that is new leaves at zero first, its value right after, or
+//! with the next interval where it was new at that time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,24 @@ use crate::metrics::export::{self, Signal};
 const FOLLOW_UP: Duration = Duration::from_secs(1);
 /// How long a collection that nobody takes is kept; what has come to be since is not collected meanwhile.
 const KEPT: Duration = Duration::from_secs(300);
+
+/// What the next collection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Tick,
+    FollowUp,
+}
+
+impl Next {
+    /// What comes after this one, which found series that are new or none. A follow-up has none of its own: where tasks bring
+    /// ids all the time there is always something new, and everything would be sent every second whatever the interval.
+    fn after(self, any_new: bool, interval: Duration) -> Next {
+        match self {
+            Next::Tick if any_new && interval > FOLLOW_UP => Next::FollowUp,
+            _ => Next::Tick,
+        }
+    }
+}
 
 /// Exports metrics until told to stop, and then the last of them.
 #[derive(Debug)]
@@ -47,18 +66,18 @@ impl Metrics<'_> {
         let mut ticks = tokio::time::interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut pending = Pending::new();
-        let mut any_new = false;
+        let mut next = Next::Tick;
         while !self.stop.has_ended() {
-            if any_new {
-                self.stop.sleep(FOLLOW_UP).await;
-            } else {
-                tokio::select! {
+            match next {
+                Next::FollowUp => self.stop.sleep(FOLLOW_UP).await,
+                Next::Tick => tokio::select! {
                     _ = ticks.tick() => {}
                     () = self.stop.ended() => {}
-                }
+                },
             }
             if !self.stop.has_ended() {
-                any_new = self.collect(&mut pending);
+                let any_new = self.collect(&mut pending);
+                next = next.after(any_new, self.interval);
                 self.deliver(&mut pending).await;
             }
         }
@@ -145,5 +164,22 @@ impl Metrics<'_> {
             }
         }
         Sent::Taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_series_is_followed_up_once_an_interval() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(Next::Tick.after(false, minute), Next::Tick);
+        assert_eq!(Next::Tick.after(true, minute), Next::FollowUp);
+        for any_new in [false, true] {
+            assert_eq!(Next::FollowUp.after(any_new, minute), Next::Tick);
+        }
+        // The next tick is as good a follow-up.
+        assert_eq!(Next::Tick.after(true, FOLLOW_UP), Next::Tick);
     }
 }
