@@ -11,10 +11,14 @@ use tasker_shared::db::pool::Pinned;
 use tasker_shared::metrics::{messaging, orchestration};
 use tasker_shared::name::Name;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often they are read, however often they are looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How many times as long as reading took is rested at least. While some session holds an old snapshot, reading goes over
+/// everything that has been taken out of the queues since, which would be for most of the time.
+const REST: u32 = 9;
 
 /// The reader of gauges.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ impl Reader {
     /// Works until `stop`, from the moment this server owns its first shards.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            let began = Instant::now();
             let duty = self.shards.borrow_and_update().contains(&0);
             if duty {
                 self.pass().await;
@@ -34,7 +39,7 @@ impl Reader {
                 show_nothing();
             }
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(rest(began.elapsed())) => {}
                 _ = self.shards.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -65,6 +70,11 @@ impl Reader {
     }
 }
 
+/// How long to rest after reading for so long.
+fn rest(took: Duration) -> Duration {
+    INTERVAL.max(took.saturating_mul(REST))
+}
+
 fn show_nothing() {
     show(&Gauges::default());
     orchestration::show_dead_letters(&[]);
@@ -82,4 +92,16 @@ fn show(gauges: &Gauges) {
     orchestration::show_ready(&gauges.ready);
     messaging::show_depth(&gauges.depths);
     messaging::show_age(&gauges.ages);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_takes_a_tenth_of_the_time_at_most() {
+        assert_eq!(rest(Duration::from_millis(20)), INTERVAL);
+        assert_eq!(rest(Duration::from_secs(8)), Duration::from_secs(72));
+        assert_eq!(rest(Duration::MAX), Duration::MAX);
+    }
 }
