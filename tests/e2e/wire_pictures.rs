@@ -14,7 +14,7 @@ name: diamond
 namespace_name: wire
 version: 1.0.0
 steps:
-  - { name: top, handler: { callable: sleep, initialization: { ms: 300 } } }
+  - { name: top, handler: { callable: echo } }
   - { name: left, handler: { callable: fail, initialization: { times: 1 } }, dependencies: [top], retry: { backoff_base_ms: 300 } }
   - { name: right, handler: { callable: echo }, dependencies: [top] }
   - { name: bottom, handler: { callable: echo }, dependencies: [left, right] }
@@ -27,8 +27,23 @@ async fn submit(stack: &Stack) -> Uuid {
         .await
 }
 
-/// The events of a task until the stream ends: (name, data).
-async fn follow(stack: &Stack, task: Uuid) -> Vec<(String, Value)> {
+/// An event of a task: its name and its data.
+type Told = (String, Value);
+
+/// The event that `text` is; `None` for a sign of life.
+fn event(text: &str) -> Option<Told> {
+    let field = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|value| value.trim_start().to_owned())
+    };
+    let data = serde_json::from_str(&field("data")?).unwrap();
+    Some((field("event").unwrap(), data))
+}
+
+/// The events of a task until the stream ends. `seen` is shown each as it comes.
+async fn follow(stack: &Stack, task: Uuid, seen: impl Fn(&Told)) -> Vec<Told> {
     let reply = stack
         .client()
         .get(stack.url(&format!("/v1/tasks/{task}/events")))
@@ -37,60 +52,88 @@ async fn follow(stack: &Stack, task: Uuid) -> Vec<(String, Value)> {
         .unwrap();
     assert_eq!(reply.headers()["content-type"], "text/event-stream");
     let mut chunks = reply.bytes_stream();
-    let mut text = Vec::new();
+    let mut text = String::new();
+    let mut events = Vec::new();
     while let Some(chunk) = chunks.next().await {
-        text.extend_from_slice(&chunk.unwrap());
+        // The data of these tasks is plain ASCII, so no chunk ends within a character.
+        text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+        while let Some((first, rest)) = text.split_once("\n\n") {
+            let told = event(first);
+            text = rest.to_owned();
+            told.iter().for_each(&seen);
+            events.extend(told);
+        }
     }
-    let text = String::from_utf8(text).unwrap();
-    let field = |event: &str, name: &str| {
-        let line = event
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(|value| value.trim_start().to_owned())
-    };
-    text.split("\n\n")
-        .filter_map(|event| {
-            let data = serde_json::from_str(&field(event, "data")?).unwrap();
-            Some((field(event, "event").unwrap(), data))
-        })
-        .collect()
+    events
+}
+
+/// Whether an event tells of the step that it is in this state.
+fn tells((_, data): &Told, name: &str, state: &str) -> bool {
+    let steps = data["steps"].as_array().unwrap();
+    steps
+        .iter()
+        .any(|step| step["name"] == name && step["current_state"] == state)
 }
 
 #[tokio::test]
 async fn events_tell_a_tasks_progress_and_end_with_it() {
     let stack = Stack::start().await;
-    let task = submit(&stack).await;
-    let events = tokio::time::timeout(PATIENCE, follow(&stack, task))
+    let directory = stack.directory("gates");
+    let gate = |name: &str| directory.join(name);
+    // `top` runs, and `left` is retried, until their gates are open, however seldom the task is looked at.
+    let template = format!(
+        "
+name: gated
+namespace_name: wire
+version: 1.0.0
+steps:
+  - {{ name: top, handler: {{ callable: command, initialization: {{ argv: [sh, -c, 'until [ -e {} ]; do sleep 0.05; done'] }} }} }}
+  - {{ name: left, handler: {{ callable: command, initialization: {{ argv: [test, -e, '{}'] }} }}, dependencies: [top], retry: {{ max_attempts: 100, backoff: linear, backoff_base_ms: 300, max_backoff_ms: 300 }} }}
+  - {{ name: right, handler: {{ callable: echo }}, dependencies: [top] }}
+  - {{ name: bottom, handler: {{ callable: echo }}, dependencies: [left, right] }}
+",
+        gate("top").display(),
+        gate("left").display(),
+    );
+    stack.apply_template(&template).await;
+    let task = stack
+        .submit(serde_json::json!({"name": "gated", "namespace": "wire", "context": {}}))
+        .await;
+    let open = |told: &Told| {
+        for (name, state) in [("top", "in_progress"), ("left", "waiting_for_retry")] {
+            if tells(told, name, state) {
+                std::fs::write(gate(name), "").unwrap();
+            }
+        }
+    };
+    let events = tokio::time::timeout(PATIENCE, follow(&stack, task, open))
         .await
         .unwrap();
-    let (names, data): (Vec<String>, Vec<Value>) = events.into_iter().unzip();
-    assert!(names.len() >= 3, "{data:#?}");
+    assert!(events.len() >= 3, "{events:#?}");
     assert_eq!(
-        names.iter().position(|name| name == "end"),
-        Some(names.len() - 1)
+        events.iter().position(|(name, _)| name == "end"),
+        Some(events.len() - 1)
     );
-    assert_eq!(data[0]["steps"].as_array().unwrap().len(), 4);
-    let last = data.last().unwrap();
+    let (first, last) = (&events[0].1, &events[events.len() - 1].1);
+    for whole in [first, last] {
+        assert_eq!(whole["steps"].as_array().unwrap().len(), 4);
+    }
     assert_eq!(
         (&last["status"], &last["final"]),
         (&"complete".into(), &true.into())
     );
-    assert_eq!(last["steps"].as_array().unwrap().len(), 4);
-    let told = |name: &str, state: &str| {
-        let steps = data
-            .iter()
-            .flat_map(|event| event["steps"].as_array().unwrap());
-        steps
-            .into_iter()
-            .any(|step| step["name"] == name && step["current_state"] == state)
-    };
-    assert!(
-        told("top", "in_progress")
-            && told("left", "waiting_for_retry")
-            && told("bottom", "pending")
-    );
+    for (name, state) in [
+        ("top", "in_progress"),
+        ("left", "waiting_for_retry"),
+        ("bottom", "pending"),
+    ] {
+        assert!(
+            events.iter().any(|told| tells(told, name, state)),
+            "{name} {state}: {events:#?}"
+        );
+    }
 
-    let again = tokio::time::timeout(PATIENCE, follow(&stack, task))
+    let again = tokio::time::timeout(PATIENCE, follow(&stack, task, |_| ()))
         .await
         .unwrap();
     assert_eq!(again.len(), 1, "a task that is final has one event");
