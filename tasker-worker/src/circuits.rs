@@ -93,6 +93,15 @@ struct Shared {
     known: Mutex<Known>,
 }
 
+/// Somebody opens a circuit, until this is dropped.
+struct Opening<'a>(&'a Circuits, Name);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.known().opened(self.1);
+    }
+}
+
 impl Circuits {
     pub(crate) fn new(pool: Pool, rules: Rules) -> Circuits {
         Circuits(Arc::new(Shared {
@@ -196,6 +205,7 @@ impl Circuits {
         if !rules.enabled || !self.known().hear(target, verdict, rules.failure_threshold) {
             return;
         }
+        let _opening = Opening(self, target);
         if let Verdict::Troubled { reason, asked } = verdict
             && let Err(error) = self.open(target, reason, *asked).await
         {

@@ -13,6 +13,8 @@ use super::Verdict;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     targets: HashMap<Name, Target>,
+    /// Targets whose circuits are just being opened for an attempt.
+    opening: HashSet<Name>,
     /// How often this worker opened, closed or parked something itself.
     changes: u64,
     /// When a lane gave the step of a probe, counted in probes; the others never did.
@@ -48,7 +50,7 @@ impl Known {
         self.targets.values().any(Target::is_open)
     }
 
-    /// Takes note of a verdict; `true` where the circuit is to be opened for it.
+    /// Takes note of a verdict; `true` where the circuit is to be opened for it, until [`Known::opened`].
     pub(super) fn hear(&mut self, target: Name, verdict: &Verdict, threshold: u32) -> bool {
         let known = match (self.targets.get_mut(&target), verdict) {
             (Some(known), _) => known,
@@ -60,7 +62,14 @@ impl Known {
             Verdict::Troubled { .. } => known.failures = known.failures.saturating_add(1),
             Verdict::Nothing => {}
         }
-        known.failures >= threshold && !known.is_open()
+        let is_due = known.failures >= threshold && !known.is_open();
+        let is_trouble = matches!(verdict, Verdict::Troubled { .. });
+        is_due && is_trouble && self.opening.insert(target)
+    }
+
+    /// Whoever was to open the circuit has, or could not: then the next attempt does.
+    pub(super) fn opened(&mut self, target: Name) {
+        self.opening.remove(&target);
     }
 
     /// The circuit is open, and a probe may be asked for from `probe_at` on.
@@ -193,6 +202,19 @@ mod tests {
             let heard = known.hear(bank(), &verdict, THRESHOLD);
             assert_eq!(heard, opens, "{place}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn one_attempt_opens_a_circuit_and_the_next_where_it_could_not() {
+        let mut known = Known::default();
+        let mut heard = || known.hear(bank(), &troubled(), THRESHOLD);
+        assert_eq!((0..10).filter(|_| heard()).count(), 1);
+        known.opened(bank());
+        assert!(!known.hear(bank(), &Verdict::Nothing, THRESHOLD));
+        assert!(known.hear(bank(), &troubled(), THRESHOLD));
+        known.park(bank(), Instant::now());
+        known.opened(bank());
+        assert!(!known.hear(bank(), &troubled(), THRESHOLD));
     }
 
     #[test]
