@@ -1,6 +1,6 @@
-//! Prints what telemetry costs on this machine. `overhead` compares the throughput with everything on (metrics in
-//! mode `window`, scraped and exported every second, a hundredth of the traces, log records) with that of telemetry
-//! switched off, in alternating pairs; `overhead memory` runs a million tasks with ids of their own in every mode.
+//! Prints what telemetry costs on this machine. `overhead [PAIRS] [SECONDS]` compares the throughput with everything on
+//! (metrics in mode `window`, scraped and exported every so many seconds, by default every one, a hundredth of the
+//! traces, log records) with that of telemetry switched off, in alternating pairs; `overhead memory` runs a million tasks with ids of their own in every mode.
 //! `cargo run --release -p tasker-tests --bin overhead` after `cargo build --release --workspace --bins`.
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ async fn main() {
     let number = |at: usize| arguments.get(at).map(|text| text.parse().unwrap());
     match arguments.first().map(String::as_str) {
         Some("memory") => memory::measure(number(1).unwrap_or(1_000_000)).await,
-        _ => pairs::measure(number(0).unwrap_or(11)).await,
+        _ => pairs::measure(number(0).unwrap_or(11), number(1).unwrap_or(1)).await,
     }
 }
 

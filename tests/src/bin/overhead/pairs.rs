@@ -25,7 +25,8 @@ steps:
   - {name: d, handler: {callable: echo}, dependencies: [c]}
 ";
 
-pub(super) async fn measure(pairs: usize) {
+pub(super) async fn measure(pairs: usize, seconds: usize) {
+    let every = Duration::from_secs(seconds as u64);
     let receiver = Receiver::start_as(Manner::Counts, Protocol::Grpc).await;
     let setup = Setup {
         templates: vec![LINEAR.to_owned()],
@@ -37,6 +38,7 @@ pub(super) async fn measure(pairs: usize) {
     let on = setup
         .clone()
         .export_to(&receiver.endpoint())
+        .configure("telemetry.opentelemetry.export_interval_seconds", seconds)
         .configure("telemetry.opentelemetry.logs", true)
         .configure("telemetry.sample_rate", 0.01)
         .start()
@@ -49,11 +51,11 @@ pub(super) async fn measure(pairs: usize) {
     // The first pair warms up everything that is not warmed up before each.
     for pair in 0..=pairs {
         let (with, without) = if pair % 2 == 0 {
-            let with = throughput(&on, true).await;
-            (with, throughput(&off, false).await)
+            let with = throughput(&on, Some(every)).await;
+            (with, throughput(&off, None).await)
         } else {
-            let without = throughput(&off, false).await;
-            (throughput(&on, true).await, without)
+            let without = throughput(&off, None).await;
+            (throughput(&on, Some(every)).await, without)
         };
         println!(
             "on {with:.0}, off {without:.0} steps/s: {:.3}",
@@ -82,12 +84,12 @@ fn freeze(stack: &Stack) {
 }
 
 /// Steps a second, from the first request to the last task's end.
-async fn throughput(stack: &Stack, scraped: bool) -> f64 {
+async fn throughput(stack: &Stack, scraped: Option<Duration>) -> f64 {
     for (_, process) in stack.processes() {
         process.signal(Signal::CONT);
     }
     run(stack, WARM_UP).await;
-    let scraping = scraped.then(|| scrape(stack));
+    let scraping = scraped.map(|every| scrape(stack, every));
     let since = Instant::now();
     run(stack, TASKS).await;
     let took = since.elapsed();
@@ -98,8 +100,8 @@ async fn throughput(stack: &Stack, scraped: bool) -> f64 {
     (4 * TASKS) as f64 / took.as_secs_f64()
 }
 
-/// Comes once a second, as an eager Prometheus does.
-fn scrape(stack: &Stack) -> JoinHandle<()> {
+/// Comes again and again, as Prometheus does.
+fn scrape(stack: &Stack, every: Duration) -> JoinHandle<()> {
     let urls: Vec<String> = stack
         .processes()
         .map(|(_, process)| process.url("/metrics"))
@@ -113,7 +115,7 @@ fn scrape(stack: &Stack) -> JoinHandle<()> {
                     .header("X-Prometheus-Scrape-Timeout-Seconds", "1");
                 get.send().await.unwrap().bytes().await.unwrap();
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(every).await;
         }
     })
 }
