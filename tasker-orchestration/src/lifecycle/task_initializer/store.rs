@@ -1,5 +1,6 @@
 //! Storing tasks: a connection that takes what waits and stores it in one statement.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,11 +161,13 @@ impl Store {
         }
         *sent = true;
         if stored.len() < tasks.len() {
-            let missing: Vec<NewTask> = tasks
-                .iter()
-                .filter(|t| !stored.contains(&t.task_uuid))
-                .cloned()
-                .collect();
+            let missing = match stored.is_empty() {
+                true => Cow::Borrowed(tasks),
+                false => {
+                    let missing = tasks.iter().filter(|t| !stored.contains(&t.task_uuid));
+                    missing.cloned().collect()
+                }
+            };
             stored
                 .extend(accept::accept(connection, &missing, &roots(tasks, routes), notify).await?);
         }
