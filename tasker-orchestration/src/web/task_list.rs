@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tasker_shared::db::namespaces;
-use tasker_shared::db::task_views::{self, COUNTED, Filter};
+use tasker_shared::db::task_views::{self, COUNTED, Filter, List};
 use tasker_shared::state::task::TaskState;
 use tasker_shared::wire::{ErrorResponse, Pagination, TaskListResponse, TaskResponse};
 use utoipa::IntoParams;
@@ -86,14 +86,15 @@ pub(super) async fn list(
         None => i64::from(window.page - 1) * i64::from(window.per_page),
     };
     let most = i64::from(window.per_page) + 1;
-    let mut uuids = task_views::list(&app.pool, &filter, window.behind, skipped, most).await?;
+    let list = List::of(&app.pool, &filter).await?;
+    let mut uuids = list.page(&app.pool, window.behind, skipped, most).await?;
     let per_page = usize::try_from(window.per_page).unwrap_or(usize::MAX);
     let has_next = uuids.len() > per_page;
     uuids.truncate(per_page);
     let tasks = app.outlines(&uuids).await?;
     let total = match window.behind.is_none() && window.page == 1 && !has_next {
         true => (uuids.len() as u64, false),
-        false => app.total(&filter).await?,
+        false => app.total(&filter, list).await?,
     };
     let next = uuids.last().copied().filter(|_| has_next);
     Ok(Json(TaskListResponse {
@@ -134,14 +135,14 @@ impl App {
     }
 
     /// How many tasks a list has, and whether that is an estimate.
-    async fn total(&self, filter: &Filter) -> Result<(u64, bool), ApiError> {
+    async fn total(&self, filter: &Filter, list: List<'_>) -> Result<(u64, bool), ApiError> {
         if let Some(total) = self.totals.find(filter, self.clock.now()) {
             return Ok((total, true));
         }
-        if let Some(counted) = task_views::count(&self.pool, filter).await? {
+        if let Some(counted) = list.count(&self.pool).await? {
             return Ok((counted.unsigned_abs(), false));
         }
-        let estimate = task_views::estimate(&self.pool, filter).await?;
+        let estimate = list.estimate(&self.pool).await?;
         let total = estimate.max(COUNTED + 1).unsigned_abs();
         self.totals.keep(filter.clone(), total, self.clock.now());
         Ok((total, true))

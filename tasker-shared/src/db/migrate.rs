@@ -152,7 +152,8 @@ mod tests {
                     tag,
                     ..Filter::default()
                 };
-                let found = task_views::list(&pool, &filter, None, 0, 10).await.unwrap();
+                let list = task_views::List::of(&pool, &filter).await.unwrap();
+                let found = list.page(&pool, None, 0, 10).await.unwrap();
                 assert_eq!(found.len(), expected, "from version {version}");
                 let rows = task_views::get(&pool, &found).await.unwrap();
                 assert_eq!(rows.len(), expected);

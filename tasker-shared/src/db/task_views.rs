@@ -16,7 +16,7 @@ use crate::wire::status::StepCounts;
 
 pub(super) mod lists;
 
-pub use lists::{COUNTED, Filter, count, estimate, list};
+pub use lists::{COUNTED, Filter, List};
 
 /// A task as stored, for reading.
 #[derive(Debug, Clone)]

@@ -81,64 +81,79 @@ impl Filter {
 /// Tasks of a list are counted up to this many, and estimated beyond.
 pub const COUNTED: i64 = 10_000;
 
-/// The uuids of a list's tasks, the newest first: those older than `behind` where that is given, without the
-/// first `skipped`, at most `most`.
-pub async fn list(
-    pool: &Pool,
-    filter: &Filter,
-    behind: Option<Uuid>,
-    skipped: i64,
-    most: i64,
-) -> Result<Vec<Uuid>> {
-    let (statement, _) = Way::choose(pool, filter).await?.statements();
-    let page = async |since: Option<Week>| {
-        let query = bind(&statement, filter, since, behind)
-            .bind(most.saturating_add(skipped))
-            .bind(skipped);
-        statement.run(query.fetch_all(pool)).await
-    };
-    let lately = Week::lately();
-    let (from, before) = filter.bounds(behind);
-    if before > lately.lowest_uuid() {
-        let found: Vec<Uuid> = page(Some(lately)).await?;
-        let is_full = i64::try_from(found.len()).is_ok_and(|found| found >= most);
-        if is_full || from >= lately.lowest_uuid() {
-            return Ok(found);
+/// The tasks of a filter, and by what they are found.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    filter: &'a Filter,
+    way: Way,
+}
+
+impl<'a> List<'a> {
+    /// The list of what `filter` says; finds out how to find it best.
+    pub async fn of(pool: &Pool, filter: &'a Filter) -> Result<List<'a>> {
+        let way = Way::choose(pool, filter).await?;
+        Ok(List { filter, way })
+    }
+
+    /// The uuids of its tasks, the newest first: those older than `behind` where that is given, without the first
+    /// `skipped`, at most `most`.
+    pub async fn page(
+        self,
+        pool: &Pool,
+        behind: Option<Uuid>,
+        skipped: i64,
+        most: i64,
+    ) -> Result<Vec<Uuid>> {
+        let (statement, _) = self.way.statements();
+        let page = async |since: Option<Week>| {
+            let query = bind(&statement, self.filter, since, behind)
+                .bind(most.saturating_add(skipped))
+                .bind(skipped);
+            statement.run(query.fetch_all(pool)).await
+        };
+        let lately = Week::lately();
+        let (from, before) = self.filter.bounds(behind);
+        if before > lately.lowest_uuid() {
+            let found: Vec<Uuid> = page(Some(lately)).await?;
+            let is_full = i64::try_from(found.len()).is_ok_and(|found| found >= most);
+            if is_full || from >= lately.lowest_uuid() {
+                return Ok(found);
+            }
         }
+        page(None).await
     }
-    page(None).await
-}
 
-/// How many tasks a list has, exactly up to [`COUNTED`]; `None` where it has more.
-pub async fn count(pool: &Pool, filter: &Filter) -> Result<Option<i64>> {
-    let (_, statement) = Way::choose(pool, filter).await?.statements();
-    let counted = async |since: Option<Week>, before: Option<Uuid>, most: i64| {
-        let query = bind(&statement, filter, since, before).bind(most);
-        statement.run(query.fetch_one(pool)).await
-    };
-    let lately = Week::lately();
-    let (from, before) = filter.bounds(None);
-    let mut found: i64 = 0;
-    if before > lately.lowest_uuid() {
-        found = counted(Some(lately), None, COUNTED + 1).await?;
+    /// How many tasks it has, exactly up to [`COUNTED`]; `None` where it has more.
+    pub async fn count(self, pool: &Pool) -> Result<Option<i64>> {
+        let (_, statement) = self.way.statements();
+        let counted = async |since: Option<Week>, before: Option<Uuid>, most: i64| {
+            let query = bind(&statement, self.filter, since, before).bind(most);
+            statement.run(query.fetch_one(pool)).await
+        };
+        let lately = Week::lately();
+        let (from, before) = self.filter.bounds(None);
+        let mut found: i64 = 0;
+        if before > lately.lowest_uuid() {
+            found = counted(Some(lately), None, COUNTED + 1).await?;
+        }
+        if found <= COUNTED && from < lately.lowest_uuid() {
+            found += counted(None, Some(lately.lowest_uuid()), COUNTED + 1 - found).await?;
+        }
+        Ok((found <= COUNTED).then_some(found))
     }
-    if found <= COUNTED && from < lately.lowest_uuid() {
-        found += counted(None, Some(lately.lowest_uuid()), COUNTED + 1 - found).await?;
-    }
-    Ok((found <= COUNTED).then_some(found))
-}
 
-/// How many tasks a list may have, as the planner sees it.
-pub async fn estimate(pool: &Pool, filter: &Filter) -> Result<i64> {
-    let statement = estimating();
-    let query = bind(&statement, filter, None, None);
-    let plan: Json<serde_json::Value> = statement.run(query.fetch_one(pool)).await?;
-    let rows = plan
-        .0
-        .pointer("/0/Plan/Plan Rows")
-        .and_then(serde_json::Value::as_f64);
-    // Counts of rows are far below the integers that a float holds exactly.
-    Ok(rows.unwrap_or_default() as i64)
+    /// How many tasks it may have, as the planner sees it.
+    pub async fn estimate(self, pool: &Pool) -> Result<i64> {
+        let statement = estimating();
+        let query = bind(&statement, self.filter, None, None);
+        let plan: Json<serde_json::Value> = statement.run(query.fetch_one(pool)).await?;
+        let rows = plan
+            .0
+            .pointer("/0/Plan/Plan Rows")
+            .and_then(serde_json::Value::as_f64);
+        // Counts of rows are far below the integers that a float holds exactly.
+        Ok(rows.unwrap_or_default() as i64)
+    }
 }
 
 type Scalar<'q, T> = sqlx::query::QueryScalar<'q, sqlx::Postgres, T, sqlx::postgres::PgArguments>;

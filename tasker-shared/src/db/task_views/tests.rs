@@ -123,8 +123,29 @@ impl World {
         .unwrap();
     }
 
+    async fn page(
+        &self,
+        filter: &Filter,
+        behind: Option<Uuid>,
+        skipped: i64,
+        most: i64,
+    ) -> Vec<Uuid> {
+        let list = List::of(&self.pool, filter).await.unwrap();
+        list.page(&self.pool, behind, skipped, most).await.unwrap()
+    }
+
+    async fn counted(&self, filter: &Filter) -> Option<i64> {
+        let list = List::of(&self.pool, filter).await.unwrap();
+        list.count(&self.pool).await.unwrap()
+    }
+
+    async fn estimated(&self, filter: &Filter) -> i64 {
+        let list = List::of(&self.pool, filter).await.unwrap();
+        list.estimate(&self.pool).await.unwrap()
+    }
+
     async fn listed(&self, filter: &Filter) -> Vec<Uuid> {
-        list(&self.pool, filter, None, 0, 100).await.unwrap()
+        self.page(filter, None, 0, 100).await
     }
 }
 
@@ -270,17 +291,13 @@ async fn check_lists(world: &World) {
     for (filter, expected) in table {
         let expected: Vec<Uuid> = expected.into_iter().map(|i| tasks[i]).collect();
         assert_eq!(world.listed(&filter).await, expected, "{filter:?}");
-        let counted = count(&world.pool, &filter).await.unwrap();
+        let counted = world.counted(&filter).await;
         assert_eq!(counted, Some(expected.len() as i64), "{filter:?}");
-        estimate(&world.pool, &filter).await.unwrap();
+        world.estimated(&filter).await;
     }
-    let paged = list(&world.pool, &Filter::default(), None, 2, 3)
-        .await
-        .unwrap();
+    let paged = world.page(&Filter::default(), None, 2, 3).await;
     assert_eq!(paged, [tasks[5], tasks[4], tasks[3]]);
-    let behind = list(&world.pool, &templates(&[a]), Some(tasks[3]), 0, 1)
-        .await
-        .unwrap();
+    let behind = world.page(&templates(&[a]), Some(tasks[3]), 0, 1).await;
     assert_eq!(behind, [tasks[2]]);
 
     // What the filter took a task in process for is what the API shows it as.
@@ -441,9 +458,9 @@ async fn a_list_of_more_than_ten_thousand_is_estimated() {
         ..Filter::default()
     };
     for filter in [&all, &of_a] {
-        assert_eq!(count(&world.pool, filter).await.unwrap(), None);
-        let estimated = estimate(&world.pool, filter).await.unwrap();
+        assert_eq!(world.counted(filter).await, None);
+        let estimated = world.estimated(filter).await;
         assert!((6_000..24_000).contains(&estimated), "{estimated}");
     }
-    assert_eq!(count(&world.pool, &of_b).await.unwrap(), Some(0));
+    assert_eq!(world.counted(&of_b).await, Some(0));
 }

@@ -171,11 +171,10 @@ async fn what_is_rare_is_found_without_reading_weeks_of_history() {
         } else {
             2
         };
-        assert_eq!(
-            list(&pool, &filter, None, 0, 50).await.unwrap().len(),
-            expected
-        );
-        assert_eq!(count(&pool, &filter).await.unwrap(), Some(expected as i64));
+        let list = List::of(&pool, &filter).await.unwrap();
+        let page = list.page(&pool, None, 0, 50).await.unwrap();
+        assert_eq!(page.len(), expected);
+        assert_eq!(list.count(&pool).await.unwrap(), Some(expected as i64));
     }
     let common = Filter {
         tag: text("all"),
