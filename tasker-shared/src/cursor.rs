@@ -4,17 +4,48 @@
 
 use std::time::{Duration, Instant};
 
+pub use slices::Slices;
+
+mod slices;
+
 /// A message that commits within this time of a later one is found without a sweep.
 const SETTLING: Duration = Duration::from_secs(1);
 /// How often a look goes back by `MARGIN` ids.
 const SWEEP: Duration = Duration::from_secs(2);
-/// How far such a look goes back: what all processes together take of the ids in a second or two.
-const MARGIN: i64 = 100_000;
-/// How often a look begins at the very start.
-const FULL_SWEEP: Duration = Duration::from_secs(30);
+/// How far behind what was seen messages that are on time can lie: what all processes together take of the ids in some
+/// seconds.
+pub const MARGIN: i64 = 100_000;
 /// How long looks go on from where the last one ended, while each brings all it asks for. What is behind has just been
 /// taken, and whoever begins there steps over it row by row.
 const AHEAD: Duration = Duration::from_millis(100);
+/// How many times as long as a sweep took is waited for the next, which will take as long.
+const REST: u32 = 50;
+
+fn rest(took: Duration) -> Duration {
+    took.saturating_mul(REST)
+}
+
+/// The ids to look at: above `behind`, and up to `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub behind: i64,
+    pub until: i64,
+}
+
+impl Span {
+    /// Everything above an id.
+    pub fn behind(id: i64) -> Span {
+        Span {
+            behind: id,
+            until: i64::MAX,
+        }
+    }
+
+    /// Whether it has everything above its beginning.
+    pub fn is_open(self) -> bool {
+        self.until == i64::MAX
+    }
+}
 
 /// Where to begin, for one lane or shard. Pure: the caller brings the time.
 #[derive(Debug, Clone)]
@@ -30,16 +61,19 @@ pub struct Cursor {
     /// Whether the last look brought all it asked for.
     is_filled: bool,
     look: Look,
+    /// What was asked for, and when.
+    span: Span,
+    asked: Instant,
     looked_back: Instant,
-    swept: Instant,
-    fully_swept: Option<Instant>,
+    sweep_due: Instant,
+    slices: Slices,
 }
 
 /// What a look is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// Everything, from the start.
-    Full,
+    /// Everything from the start, or a slice of it.
+    Slice,
     /// What committed late.
     Sweep,
     /// What is not settled.
@@ -58,58 +92,70 @@ impl Cursor {
             frontier: 0,
             highest: 0,
             is_filled: false,
-            look: Look::Full,
+            look: Look::Slice,
+            span: Span::behind(0),
+            asked: now,
             looked_back: now,
-            swept: now,
-            fully_swept: None,
+            sweep_due: now,
+            slices: Slices::default(),
         }
     }
 
-    /// The id behind which to look now. What the look brings is to be told by [`Cursor::brought`]; a look of
+    /// The ids to look at, beginning now. What the look brings is to be told by [`Cursor::brought`]; a look of
     /// which nothing is told did not take place.
-    pub fn behind(&mut self, now: Instant) -> i64 {
+    pub fn span(&mut self, now: Instant) -> Span {
         if now.duration_since(self.marked) >= SETTLING {
             self.settled = self.settled.max(self.at_mark);
             self.at_mark = self.frontier;
             self.marked = now;
         }
-        let is_due = |at: Instant, after: Duration| now.duration_since(at) >= after;
-        self.look = if self.fully_swept.is_none_or(|at| is_due(at, FULL_SWEEP)) {
-            Look::Full
-        } else if is_due(self.swept, SWEEP) {
+        self.asked = now;
+        self.look = if self.slices.are_due(now) {
+            Look::Slice
+        } else if now >= self.sweep_due {
             Look::Sweep
-        } else if !self.is_filled || is_due(self.looked_back, AHEAD) {
+        } else if !self.is_filled || now.duration_since(self.looked_back) >= AHEAD {
             Look::Back
         } else {
             Look::Ahead
         };
         // A sweep that was filled leaves the frontier below what is settled, until looks have passed that again.
         let back = self.settled.min(self.frontier);
-        match self.look {
-            Look::Full => 0,
-            Look::Sweep => (back - MARGIN).max(0),
-            Look::Back => back,
-            Look::Ahead => self.frontier,
-        }
+        self.span = match self.look {
+            Look::Slice => self.slices.next(self.settled),
+            Look::Sweep => Span::behind((back - MARGIN).max(0)),
+            Look::Back => Span::behind(back),
+            Look::Ahead => Span::behind(self.frontier),
+        };
+        self.span
     }
 
-    /// The look that was last asked for took place at `now`: the highest id that was taken, and whether there were as
-    /// many as were asked for, so that there may be more behind it. Says whether another look must follow before it is
-    /// known that there is nothing.
+    /// The look that was last asked for has ended: the highest id that was taken, and whether there were as many as were
+    /// asked for, so that there may be more behind it. Says whether another look must follow before it is known that
+    /// there is nothing.
     pub fn brought(&mut self, last: Option<i64>, filled: bool, now: Instant) -> bool {
-        if self.look == Look::Full {
-            self.fully_swept = Some(now);
+        let took = now.duration_since(self.asked);
+        self.highest = self.highest.max(last.unwrap_or(0));
+        let behind = last.filter(|_| filled);
+        let is_open = self.span.is_open();
+        if self.look == Look::Slice {
+            self.slices.looked(self.highest, behind, took, now);
         }
-        if matches!(self.look, Look::Full | Look::Sweep) {
-            self.swept = now;
+        if is_open && matches!(self.look, Look::Slice | Look::Sweep) {
+            self.sweep_due = now + SWEEP.max(rest(took));
         }
-        if self.look != Look::Ahead {
+        if is_open && self.look != Look::Ahead {
             self.looked_back = now;
         }
-        self.highest = self.highest.max(last.unwrap_or(0));
-        self.frontier = last.filter(|_| filled).unwrap_or(self.highest);
-        self.is_filled = filled;
-        self.look == Look::Ahead && !filled
+        // A slice that brought less says nothing of what is above it.
+        if is_open || filled {
+            self.frontier = behind.unwrap_or(self.highest);
+            self.is_filled = filled;
+        }
+        if is_open && took >= SETTLING {
+            self.settled = self.settled.max(self.frontier);
+        }
+        !filled && (self.look == Look::Ahead || !is_open)
     }
 
     /// Whether looks have taken this id or one above it.
@@ -131,7 +177,7 @@ mod tests {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
         let mut look = |ms, last| {
-            let behind = cursor.behind(at(start, ms));
+            let behind = cursor.span(at(start, ms)).behind;
             assert!(!cursor.brought(last, false, at(start, ms)));
             behind
         };
@@ -152,12 +198,12 @@ mod tests {
     fn from_time_to_time_a_look_begins_at_the_start() {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
-        cursor.behind(start);
+        cursor.span(start);
         cursor.brought(Some(1_000_000), false, start);
         let mut begins = Vec::new();
         for second in 1..=62 {
             let now = at(start, second * 1_000 + 1);
-            begins.push(cursor.behind(now));
+            begins.push(cursor.span(now).behind);
             // The answer of one in three never comes.
             if second % 3 != 0 {
                 cursor.brought(None, false, now);
@@ -176,7 +222,7 @@ mod tests {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
         let mut look = |ms, last, filled| {
-            let behind = cursor.behind(at(start, ms));
+            let behind = cursor.span(at(start, ms)).behind;
             (behind, cursor.brought(last, filled, at(start, ms)))
         };
         assert_eq!(look(0, Some(500), true), (0, false));
@@ -192,6 +238,35 @@ mod tests {
         assert_eq!(look(112, None, false), (0, false));
     }
 
+    /// Every id that was taken lies in the way, and costs a microsecond, as while some session holds a snapshot.
+    #[test]
+    fn what_commits_late_is_found_by_looks_that_are_short_whatever_lies_in_the_way() {
+        let mut now = Instant::now();
+        let mut cursor = Cursor::new(now);
+        let (mut highest, mut times, mut is_found) = (10_000_000, Vec::new(), false);
+        while !is_found && times.len() < 200_000 {
+            let Span { behind, until } = cursor.span(now);
+            let ids = until.min(highest) - behind;
+            let took = Duration::from_micros(ids.unsigned_abs());
+            times.push(took);
+            now += took + Duration::from_millis(5);
+            highest += 1;
+            cursor.brought(Some(highest), false, now);
+            let late = behind + 1..=until;
+            is_found = times.len() > 1_000 && late.contains(&3_000_000);
+        }
+        assert!(is_found);
+        assert_eq!(times[0], Duration::from_secs(10), "nobody knew");
+        let longest = times[1..].iter().max();
+        assert!(
+            longest.is_some_and(|took| *took < Duration::from_millis(300)),
+            "{longest:?}"
+        );
+        let spent: Duration = times[1..].iter().sum();
+        let rested = times.len() as f64 * 0.005;
+        assert!(spent.as_secs_f64() < rested / 4.0, "{spent:?} of {rested}");
+    }
+
     /// Ids in the order in which they commit: a batch of 5,000 that comes `late_ms` after 5,000 with higher ids. Whoever
     /// looks has ten slots and frees them every 10 ms.
     fn slowest_second(late_ms: u64) -> usize {
@@ -204,8 +279,8 @@ mod tests {
                 queue.extend(1_000_001..=1_005_000);
             }
             let now = at(start, ms);
-            let behind = cursor.behind(now);
-            let took: Vec<i64> = queue.range(behind + 1..).take(10).copied().collect();
+            let Span { behind, until } = cursor.span(now);
+            let took: Vec<i64> = queue.range(behind + 1..=until).take(10).copied().collect();
             cursor.brought(took.last().copied(), took.len() == 10, now);
             for id in &took {
                 queue.remove(id);

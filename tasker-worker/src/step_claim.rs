@@ -195,7 +195,7 @@ impl Claim {
         let result = claim::claim(connection, worker, takes, most).await;
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
-        let found = self.lanes.claimed(&claimed, takes, most, began);
+        let found = self.lanes.claimed(&claimed, takes, most, Instant::now());
         let took = began.elapsed();
         self.record(&claimed, took);
         self.pace.carried(claimed.len(), took);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tasker_shared::blueprints::Blueprints;
-use tasker_shared::cursor::Cursor;
+use tasker_shared::cursor::{Cursor, Span};
 use tasker_shared::db;
 use tasker_shared::db::advance;
 use tasker_shared::db::pool::Pinned;
@@ -205,23 +205,23 @@ impl ResultProcessor {
             }
             return Ok((Vec::new(), Look::nowhere(now)));
         }
-        let behind: Vec<(i16, i64)> = shards
+        let spans: Vec<(i16, Span)> = shards
             .iter()
             .map(|&shard| {
                 let cursor = self
                     .cursors
                     .entry(shard)
                     .or_insert_with(|| Cursor::new(now));
-                (shard, cursor.behind(now))
+                (shard, cursor.span(now))
             })
             .collect();
         // Twice a shard's even share, so that uneven shards still fill a batch.
-        let most = (2 * self.batch / behind.len()).max(16);
+        let most = (2 * self.batch / spans.len()).max(16);
         let connection = self.connection.get().await?;
         let asked = i64::try_from(most).unwrap_or(i64::MAX);
-        let result = advance::list_messages(connection, &behind, asked).await;
+        let result = advance::list_messages(connection, &spans, asked).await;
         let listed = self.connection.check(result)?;
-        let look = Look::new(now, &shards, most, &listed);
+        let look = Look::new(Instant::now(), &shards, most, &listed);
         let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);
         messages.truncate(self.batch);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tasker_shared::db;
 use tasker_shared::db::dead_letter_views;
-use tasker_shared::db::gauges::{self, Gauges};
+use tasker_shared::db::gauges::{self, Gauges, Marks};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::metrics::{messaging, orchestration};
 use tasker_shared::name::Name;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often they are read, however often they are looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How many times as long as reading took is rested at least. While some session holds an old snapshot, reading goes over
-/// everything that has been taken out of the queues since, which would be for most of the time.
+/// How many times as long as reading took is rested at least: while some session holds an old snapshot, reading goes over
+/// what has been taken out of the queues since.
 const REST: u32 = 9;
 
 /// The reader of gauges.
@@ -25,6 +25,7 @@ const REST: u32 = 9;
 pub struct Reader {
     pub connection: Pinned,
     pub shards: watch::Receiver<Vec<i16>>,
+    pub marks: Marks,
 }
 
 impl Reader {
@@ -56,6 +57,8 @@ impl Reader {
             }
             Err(error) => {
                 tracing::warn!(%error, "reading the gauges failed; trying again");
+                // A crash of the database may have taken ids back.
+                self.marks = Marks::default();
                 show_nothing();
             }
         }
@@ -64,7 +67,7 @@ impl Reader {
     async fn read(&mut self) -> db::Result<(Gauges, Vec<(String, u64)>)> {
         let connection = self.connection.get().await?;
         gauges::fold(&mut *connection).await?;
-        let gauges = gauges::read(&mut *connection).await?;
+        let gauges = gauges::read(&mut *connection, &mut self.marks).await?;
         let dead = dead_letter_views::count_open(connection).await?;
         Ok((gauges, dead))
     }

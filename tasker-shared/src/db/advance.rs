@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::effects::{Answer, Effects};
 use super::weekly::Week;
 use super::{Error, Result, Statement, statements};
+use crate::cursor::Span;
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
 use crate::plan::advance::{Advance, Child, Move};
@@ -34,8 +35,8 @@ statements! {
     READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
                 r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control
-           FROM unnest($1::int2[], $2::int8[]) AS s(shard, behind),
-                LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind ORDER BY id LIMIT $3) r";
+           FROM unnest($1::int2[], $2::int8[], $3::int8[]) AS s(shard, behind, until),
+                LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind AND id <= s.until ORDER BY id LIMIT $4) r";
     // What stands in `/*<*/ … /*|>*/` is for what is not plain, see `PLAIN`. What is plain may have come by a wake instead
     // of being read, so it is held against what is stored.
     APPLY, "advance_graphs", [Delete Results, Send Steps] =
@@ -166,16 +167,17 @@ fn read(row: &PgRow) -> sqlx::Result<Option<Message>> {
     }))
 }
 
-/// The messages of some shards behind the given ids, up to `most` a shard, each shard's in their order. They
+/// The messages of some shards, of the given ids, up to `most` a shard, each shard's in their order. They
 /// count as received when they are applied: until then the same ones may be read again.
 pub async fn list_messages(
     connection: &mut PgConnection,
-    shards: &[(i16, i64)],
+    shards: &[(i16, Span)],
     most: i64,
 ) -> Result<Listed> {
     let query = sqlx::query(READ.sql)
         .bind(shards.iter().map(|s| s.0).collect::<Vec<_>>())
-        .bind(shards.iter().map(|s| s.1).collect::<Vec<_>>())
+        .bind(shards.iter().map(|s| s.1.behind).collect::<Vec<_>>())
+        .bind(shards.iter().map(|s| s.1.until).collect::<Vec<_>>())
         .bind(most);
     let rows = READ.run(query.fetch_all(connection)).await?;
     let wrong = |source| Error::new(READ.name, source);

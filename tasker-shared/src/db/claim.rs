@@ -11,17 +11,18 @@ use uuid::Uuid;
 use super::pool::Pool;
 use super::weekly::Week;
 use super::{Result, Statement, statements};
+use crate::cursor::Span;
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
 
 /// Steps with more parents than this come without their parents' results, which are read apart.
 pub const PARENTS_WITH_CLAIM: i32 = 64;
 
-/// How much to claim from a lane, beginning behind a message.
+/// How much to claim from a lane, of which ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Take {
     pub lane: i32,
-    pub behind: i64,
+    pub span: Span,
     pub most: i64,
 }
 
@@ -91,9 +92,9 @@ statements! {
          me AS (SELECT worker FROM tasker.workers, lazily WHERE worker = $1 AND stopped_at IS NULL AND lease_until > now()),
          claimed AS (UPDATE tasker.ready SET worker = $1, claimed_at = clock_timestamp()
                       WHERE ctid = ANY (ARRAY (
-                          SELECT r.ctid FROM me, unnest($2::int4[], $3::int8[], $4::int8[]) AS t(lane, behind, most),
+                          SELECT r.ctid FROM me, unnest($2::int4[], $3::int8[], $4::int8[], $7::int8[]) AS t(lane, behind, until, most),
                               LATERAL (SELECT ctid FROM tasker.ready
-                                        WHERE lane = t.lane AND id > t.behind AND worker IS NULL
+                                        WHERE lane = t.lane AND id > t.behind AND id <= t.until AND worker IS NULL
                                         ORDER BY id LIMIT t.most FOR UPDATE SKIP LOCKED) r LIMIT $6))
                      RETURNING lane, id, task_uuid, correlation_id, step_no, attempt, tries, template_id, sampled, traced, enqueued_at, claimed_at)
          SELECT c.*, coalesce(t.context::text, '') AS context, t.tracestate,
@@ -160,10 +161,11 @@ async fn take(
     let query = sqlx::query_as(statement.sql)
         .bind(worker)
         .bind(takes.iter().map(|t| t.lane).collect::<Vec<_>>())
-        .bind(takes.iter().map(|t| t.behind).collect::<Vec<_>>())
-        .bind(takes.iter().map(|t| t.most).collect::<Vec<_>>())
+        .bind(takes.iter().map(|t| t.span.behind).collect::<Vec<_>>())
+        .bind(takes.iter().map(|t| t.span.until).collect::<Vec<_>>())
         .bind(PARENTS_WITH_CLAIM)
-        .bind(most);
+        .bind(most)
+        .bind(takes.iter().map(|t| t.most).collect::<Vec<_>>());
     statement.run(query.fetch_all(connection)).await
 }
 

@@ -31,6 +31,7 @@ use super::wake::Notice;
 use super::workers::{self, Registration};
 use super::{Transaction, controls, delayed, lanes, shards, templates};
 use crate::blueprints::Blueprints;
+use crate::cursor::Span;
 use crate::embedded::Temporary;
 use crate::ids;
 use crate::plan::advance::Rules;
@@ -197,7 +198,7 @@ impl World {
             .iter()
             .map(|l| Take {
                 lane: l.lane,
-                behind: 0,
+                span: Span::behind(0),
                 most,
             })
             .collect();

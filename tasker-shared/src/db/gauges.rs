@@ -1,8 +1,9 @@
 //! How much there is now: tasks by state, steps ready, messages waiting and since when. Reads a bounded number
 //! of rows however many there are, by their keys: run it on a connection of `Target::batches`. What is more
-//! than that is estimated.
+//! than that is estimated. Counting begins where the last reading met something, see [`Marks`].
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use sqlx::{PgConnection, PgExecutor};
 
@@ -10,6 +11,9 @@ use super::{Result, statements};
 use crate::metrics::messaging::Queue;
 use crate::name::Name;
 use crate::state::task::TaskState;
+pub use marks::Marks;
+
+mod marks;
 
 /// Steps of a lane, and requests, that are counted one by one.
 const COUNTED: i64 = 10_000;
@@ -31,12 +35,15 @@ pub struct Gauges {
     pub ages: Vec<(Queue, Name, f64)>,
 }
 
+/// The `what` of a row that tells the id that was given out last.
+const NEWEST: i32 = 5;
+
 /// A row of what was read.
 #[derive(Debug, Clone, Default, sqlx::FromRow)]
 struct Reading {
     what: i32,
     namespace: Option<String>,
-    /// A task state's number.
+    /// A task state's number; the lane or the shard.
     part: i32,
     counted: i64,
     /// The ids between which they were counted.
@@ -69,18 +76,22 @@ statements! {
          UNION ALL
          SELECT 2, l.namespace, l.lane, c.counted, c.first, c.last, n.id, c.age_s
            FROM tasker.lanes l
+           LEFT JOIN unnest($3::int4[], $4::int4[], $5::int8[]) AS m(what, part, behind) ON m.what = 2 AND m.part = l.lane
           CROSS JOIN LATERAL (SELECT count(*) AS counted, min(r.id) AS first, max(r.id) AS last,
                                      extract(epoch FROM clock_timestamp() - min(r.enqueued_at))::float8 AS age_s
-                                FROM (SELECT id, enqueued_at FROM tasker.ready WHERE lane = l.lane AND worker IS NULL ORDER BY id LIMIT $1) r) c
+                                FROM (SELECT id, enqueued_at FROM tasker.ready
+                                       WHERE lane = l.lane AND worker IS NULL AND id > coalesce(m.behind, $6) ORDER BY id LIMIT $1) r) c
            LEFT JOIN LATERAL (SELECT id FROM tasker.ready WHERE lane = l.lane AND worker IS NULL AND c.counted = $1 ORDER BY id DESC LIMIT 1) n ON true
          -- messages to the servers
          UNION ALL
-         SELECT 3, t.namespace, 0, r.counted, r.first, r.last, n.id, r.age_s
+         SELECT 3, t.namespace, s.shard, r.counted, r.first, r.last, n.id, r.age_s
            FROM tasker.shards s
+           LEFT JOIN unnest($3::int4[], $4::int4[], $5::int8[]) AS m(what, part, behind) ON m.what = 3 AND m.part = s.shard
           CROSS JOIN LATERAL (SELECT c.template_id, c.looked, c.first, c.last, count(*) AS counted,
                                      extract(epoch FROM clock_timestamp() - min(c.sent_at))::float8 AS age_s
-                                FROM (SELECT m.*, count(*) OVER () AS looked, min(m.id) OVER () AS first, max(m.id) OVER () AS last
-                                        FROM (SELECT id, template_id, sent_at FROM tasker.results WHERE shard = s.shard ORDER BY id LIMIT $2) m) c
+                                FROM (SELECT q.*, count(*) OVER () AS looked, min(q.id) OVER () AS first, max(q.id) OVER () AS last
+                                        FROM (SELECT id, template_id, sent_at FROM tasker.results
+                                               WHERE shard = s.shard AND id > coalesce(m.behind, $6) ORDER BY id LIMIT $2) q) c
                                GROUP BY c.template_id, c.looked, c.first, c.last) r
            LEFT JOIN LATERAL (SELECT id FROM tasker.results WHERE shard = s.shard AND r.looked = $2 ORDER BY id DESC LIMIT 1) n ON true
            JOIN tasker.templates t USING (template_id)
@@ -89,8 +100,25 @@ statements! {
          SELECT 4, c.namespace, 0, count(*), c.first, c.last, CASE WHEN c.looked = $1 THEN (SELECT id FROM tasker.requests ORDER BY id DESC LIMIT 1) END,
                 extract(epoch FROM clock_timestamp() - min(c.requested_at))::float8
            FROM (SELECT q.*, count(*) OVER () AS looked, min(q.id) OVER () AS first, max(q.id) OVER () AS last
-                   FROM (SELECT id, namespace, requested_at FROM tasker.requests ORDER BY id LIMIT $1) q) c
-          GROUP BY c.namespace, c.looked, c.first, c.last";
+                   FROM (SELECT id, namespace, requested_at FROM tasker.requests
+                          WHERE id > coalesce((SELECT m.behind FROM unnest($3::int4[], $5::int8[]) AS m(what, behind) WHERE m.what = 4), $6)
+                          ORDER BY id LIMIT $1) q) c
+          GROUP BY c.namespace, c.looked, c.first, c.last
+         -- what comes from now on comes behind this
+         UNION ALL
+         SELECT 5, NULL, 0, last_value, NULL, NULL, NULL, NULL FROM tasker.message_ids";
+    FIRSTS, "list_first_messages" =
+        "SELECT 2 AS what, l.lane AS part, r.id
+           FROM tasker.lanes l
+          CROSS JOIN LATERAL (SELECT id FROM tasker.ready WHERE lane = l.lane AND worker IS NULL AND id > $1 AND id <= $2 ORDER BY id LIMIT 1) r
+         UNION ALL
+         SELECT 3, s.shard, r.id
+           FROM tasker.shards s
+          CROSS JOIN LATERAL (SELECT id FROM tasker.results WHERE shard = s.shard AND id > $1 AND id <= $2 ORDER BY id LIMIT 1) r
+         UNION ALL
+         (SELECT 4, 0, id FROM tasker.requests WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 1)
+         UNION ALL
+         SELECT 5, 0, last_value FROM tasker.message_ids";
 }
 
 /// Adds up the changes of the numbers of tasks where there are many. Several may do so at once.
@@ -100,11 +128,29 @@ pub async fn fold<'c>(on: impl PgExecutor<'c>) -> Result<()> {
 }
 
 /// How much there is now. Namespaces are those that have a lane, and any of which something waits.
-pub async fn read(connection: &mut PgConnection) -> Result<Gauges> {
+pub async fn read(connection: &mut PgConnection, marks: &mut Marks) -> Result<Gauges> {
+    let now = Instant::now();
+    if let Some(span) = marks.due_span(now) {
+        let query = sqlx::query_as(FIRSTS.sql)
+            .bind(span.behind)
+            .bind(span.until);
+        let firsts = FIRSTS.run(query.fetch_all(&mut *connection)).await?;
+        marks.looked_for(&firsts, now.elapsed(), Instant::now());
+    }
+    let begin = marks.begin();
     let query = sqlx::query_as(READ.sql)
         .bind(COUNTED)
-        .bind(COUNTED_OF_SHARD);
+        .bind(COUNTED_OF_SHARD)
+        .bind(begin.whats)
+        .bind(begin.parts)
+        .bind(begin.behind)
+        .bind(begin.behind_all);
     let readings: Vec<Reading> = READ.run(query.fetch_all(connection)).await?;
+    let firsts = readings.iter().filter_map(|reading| match reading.what {
+        NEWEST => Some((NEWEST, 0, reading.counted)),
+        what => Some((what, reading.part, reading.first?)),
+    });
+    marks.read(firsts);
     Ok(work_out(&readings))
 }
 
@@ -126,6 +172,7 @@ fn work_out(readings: &[Reading]) -> Gauges {
         match (reading.what, usize::try_from(reading.what - 2)) {
             (0, _) => drop(stored.insert(reading.part, reading.counted)),
             (1, _) => retrying = reading.counted,
+            (NEWEST, _) => {}
             (_, Ok(queue)) => {
                 let queues = waiting.entry(namespace).or_default();
                 if let Some(waiting) = queues.get_mut(queue) {

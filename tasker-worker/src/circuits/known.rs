@@ -160,6 +160,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use tasker_shared::cursor::Span;
+
     use super::*;
 
     const THRESHOLD: u32 = 3;
@@ -282,7 +284,7 @@ mod tests {
         let takes = || {
             let take = |lane| Take {
                 lane,
-                behind: 0,
+                span: Span::behind(0),
                 most: 1,
             };
             [7, 3, 5].map(take).to_vec()

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tasker_shared::cursor::Cursor;
+use tasker_shared::cursor::{Cursor, Span};
 use tasker_shared::db::claim::{Claimed, Take};
 use tasker_shared::db::lanes::Lane;
 use tasker_shared::db::wake::Found;
@@ -107,7 +107,7 @@ impl Lanes {
                     .or_insert_with(|| Cursor::new(now));
                 takes.push(Take {
                     lane: lane.lane,
-                    behind: cursor.behind(now),
+                    span: cursor.span(now),
                     most: share,
                 });
             }
@@ -124,14 +124,15 @@ impl Lanes {
                 let cursor = self.cursors.entry(lane).or_insert_with(|| Cursor::new(now));
                 Take {
                     lane,
-                    behind: cursor.behind(now),
+                    // A probe is made seldom, so it is not left to find nothing because it is a slice's turn.
+                    span: Span::behind(cursor.span(now).behind),
                     most: 1,
                 }
             })
             .collect()
     }
 
-    /// Takes note of what a claim of `most` steps, begun at `now`, brought, and says whether there may be more.
+    /// Takes note of what a claim of `most` steps, which ended at `now`, brought, and says whether there may be more.
     pub(super) fn claimed(
         &mut self,
         claimed: &[Claimed],

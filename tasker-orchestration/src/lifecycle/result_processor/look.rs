@@ -9,6 +9,7 @@ use tasker_shared::db::advance::Listed;
 /// A look at some shards, until what it brought has been worked off.
 #[derive(Debug)]
 pub(super) struct Look {
+    /// When it ended.
     at: Instant,
     shards: Vec<Shard>,
 }
@@ -31,7 +32,7 @@ impl Look {
         Look { at, shards }
     }
 
-    /// A look at `shards` that asked each for `most` messages.
+    /// A look at `shards` until `at` that asked each for `most` messages.
     pub(super) fn new(at: Instant, shards: &[i16], most: usize, listed: &Listed) -> Look {
         let mut known: HashMap<i16, usize> = HashMap::new();
         for message in &listed.messages {
@@ -115,7 +116,7 @@ mod tests {
         let mut cursors: HashMap<i16, Cursor> =
             SHARDS.map(|shard| (shard, Cursor::new(start))).into();
         let behind = |cursors: &mut HashMap<i16, Cursor>| {
-            SHARDS.map(|shard| cursors.get_mut(&shard).map_or(-1, |c| c.behind(start)))
+            SHARDS.map(|shard| cursors.get_mut(&shard).map_or(-1, |c| c.span(start).behind))
         };
         let _ = behind(&mut cursors);
         let look = |(listed, taken): &(Listed, &[(i16, i64)])| {

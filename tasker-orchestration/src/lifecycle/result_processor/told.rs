@@ -40,7 +40,7 @@ mod tests {
     fn what_is_told_of_our_shards_is_taken_unless_looks_may_have_brought_it() {
         let now = Instant::now();
         let mut cursor = Cursor::new(now);
-        cursor.behind(now);
+        cursor.span(now);
         cursor.brought(Some(7), false, now);
         let cursors = HashMap::from([(3, cursor)]);
         let ids = |told: &[(i16, i64)]| {

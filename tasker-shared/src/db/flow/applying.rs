@@ -9,7 +9,7 @@ use crate::plan::advance::{Advance, plan};
 impl World {
     /// What waits to be applied.
     pub(super) async fn messages(&mut self) -> Vec<Message> {
-        let all: Vec<(i16, i64)> = (0..ids::SHARDS).map(|s| (s, 0)).collect();
+        let all: Vec<(i16, Span)> = (0..ids::SHARDS).map(|s| (s, Span::behind(0))).collect();
         let listed = advance::list_messages(&mut self.connection, &all, 1000).await;
         listed.unwrap().messages
     }

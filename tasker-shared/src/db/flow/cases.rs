@@ -245,7 +245,7 @@ async fn a_server_that_does_not_own_the_shards_changes_nothing() {
     let claimed = world.claim(worker, 1).await;
     world.end(&claimed[0], Outcome::Success).await;
     let owner = std::mem::replace(&mut world.server, Uuid::now_v7());
-    let shards: Vec<(i16, i64)> = (0..16).map(|s| (s, 0)).collect();
+    let shards: Vec<(i16, Span)> = (0..16).map(|s| (s, Span::behind(0))).collect();
     let received = advance::list_messages(&mut world.connection, &shards, 10)
         .await
         .unwrap();
@@ -271,7 +271,7 @@ async fn a_result_that_is_delivered_twice_is_applied_once() {
     let claimed = world.claim(worker, 1).await;
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 1);
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 0);
-    let shards: Vec<(i16, i64)> = (0..16).map(|s| (s, 0)).collect();
+    let shards: Vec<(i16, Span)> = (0..16).map(|s| (s, Span::behind(0))).collect();
     let received = advance::list_messages(&mut world.connection, &shards, 10)
         .await
         .unwrap();

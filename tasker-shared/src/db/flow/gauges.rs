@@ -1,7 +1,7 @@
 //! How much there is, read from what is there.
 
 use super::*;
-use crate::db::gauges::{self, Gauges};
+use crate::db::gauges::{self, Gauges, Marks};
 use crate::metrics::messaging::Queue;
 use crate::name::Name;
 
@@ -9,7 +9,9 @@ const RETRIED: &str = "  - {name: a, handler: {callable: echo}, retry: {max_atte
 
 impl World {
     async fn gauges(&mut self) -> Gauges {
-        gauges::read(&mut self.connection).await.unwrap()
+        gauges::read(&mut self.connection, &mut Marks::default())
+            .await
+            .unwrap()
     }
 }
 
@@ -70,6 +72,40 @@ async fn gauges_tell_what_waits_and_in_which_state_tasks_are() {
     let gauges = world.gauges().await;
     assert_eq!(number(&gauges, TaskState::WaitingForRetry), 0);
     assert_eq!(number(&gauges, TaskState::StepsInProcess), 4);
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_however_long_it_does_and_however_much_is_taken_beside_it() {
+    let mut world = World::new().await;
+    let blueprint = world.template("retried", RETRIED).await;
+    world.route(&blueprint, 0).await;
+    let mut marks = Marks::default();
+    let mut tell = async |world: &mut World| {
+        // Others take so many ids that what waits is further back than any margin.
+        let others = "SELECT setval('tasker.message_ids', nextval('tasker.message_ids') + 1000000)";
+        sqlx::query(others).execute(&world.pool).await.unwrap();
+        let read = gauges::read(&mut world.connection, &mut marks).await;
+        let gauges = read.unwrap();
+        [Queue::Steps, Queue::Results, Queue::Requests].map(|queue| waiting(&gauges, queue).0)
+    };
+    let request = "SELECT tasker.submit_task('n', 'retried', '{}')";
+    for _ in 0..2 {
+        world.submit(&blueprint).await;
+        sqlx::query(request).execute(&world.pool).await.unwrap();
+    }
+    let worker = world.worker;
+    let claimed = world.claim(worker, 1).await;
+    world.end(&claimed[0], Outcome::Success).await;
+    for _ in 0..3 {
+        assert_eq!(tell(&mut world).await, [1, 1, 2]);
+    }
+    world.advance().await;
+    let claimed = world.claim(worker, 1).await;
+    assert_eq!(tell(&mut world).await, [0, 0, 2]);
+    assert_eq!(tell(&mut world).await, [0, 0, 2]);
+    world.submit(&blueprint).await;
+    world.end(&claimed[0], Outcome::Success).await;
+    assert_eq!(tell(&mut world).await, [1, 1, 2]);
 }
 
 #[tokio::test]

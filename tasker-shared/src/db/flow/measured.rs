@@ -193,7 +193,7 @@ async fn statements_messages_connections_and_transactions_are_measured() {
         worker,
         &[Take {
             lane: 1,
-            behind: 0,
+            span: Span::behind(0),
             most: 1,
         }],
         1,

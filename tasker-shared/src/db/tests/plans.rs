@@ -21,7 +21,7 @@ const TABLES: [&str; 8] = [
 ];
 
 /// Statements that run all the time, on connections that keep their plans.
-const HOT: [&str; 15] = [
+const HOT: [&str; 16] = [
     "claim_steps",
     "list_inputs",
     "submit_results",
@@ -30,6 +30,7 @@ const HOT: [&str; 15] = [
     "promote_delayed",
     "renew_worker",
     "read_gauges",
+    "list_first_messages",
     "revoke_messages",
     "bury_tasks",
     "list_due_deadlines",
@@ -115,7 +116,11 @@ async fn gauges_are_read_by_keys_from_tables_that_grow() {
     let (_postgres, target) = migrated().await;
     let mut connection = target.batches().connect().await.unwrap();
     connection.execute("ANALYZE").await.unwrap();
-    for name in ["read_gauges", "count_open_dead_letters"] {
+    for name in [
+        "read_gauges",
+        "list_first_messages",
+        "count_open_dead_letters",
+    ] {
         let plan = plan_of(&mut connection, name).await;
         for table in [
             "ready",

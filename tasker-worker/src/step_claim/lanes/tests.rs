@@ -71,7 +71,7 @@ fn a_lane_that_gives_all_that_is_asked_is_read_on_and_once_more_from_further_bac
     let mut look = |ids: &[i64]| {
         let takes = lanes.takes(2, now, |_| false);
         (
-            takes[0].behind,
+            takes[0].span.behind,
             lanes.claimed(&steps(1, ids), &takes, 2, now),
         )
     };
@@ -92,11 +92,11 @@ fn a_lane_that_a_full_claim_did_not_come_to_is_looked_at_as_if_for_the_first_tim
     let first = steps(1, &[1, 2, 3]);
     assert_eq!(lanes.claimed(&first, &takes, 3, now), Found::Part);
     let takes = lanes.takes(3, now, |_| false);
-    assert_eq!((takes[0].behind, takes[1].behind), (3, 0));
+    assert_eq!((takes[0].span.behind, takes[1].span.behind), (3, 0));
     let second = [steps(1, &[4]), steps(2, &[5, 6])].concat();
     assert_eq!(lanes.claimed(&second, &takes, 3, now), Found::Part);
     let takes = lanes.takes(3, now, |_| false);
-    assert_eq!((takes[0].behind, takes[1].behind), (0, 6));
+    assert_eq!((takes[0].span.behind, takes[1].span.behind), (0, 6));
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn after_a_crash_of_the_database_a_lane_is_looked_at_from_its_start() {
     lanes.replace(vec![lane(1, 0)], now);
     let takes = lanes.takes(2, now, |_| false);
     lanes.claimed(&steps(1, &[7, 8]), &takes, 2, now);
-    assert_eq!(lanes.takes(2, now, |_| false)[0].behind, 8);
+    assert_eq!(lanes.takes(2, now, |_| false)[0].span.behind, 8);
     lanes.start_over();
-    assert_eq!(lanes.takes(2, now, |_| false)[0].behind, 0);
+    assert_eq!(lanes.takes(2, now, |_| false)[0].span.behind, 0);
 }
 
 fn steps(lane: i32, ids: &[i64]) -> Vec<Claimed> {

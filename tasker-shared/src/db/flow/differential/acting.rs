@@ -77,7 +77,7 @@ impl Beside<'_> {
         let (lane, id): (i32, i64) = query.fetch_one(&self.world.pool).await.unwrap();
         let take = Take {
             lane,
-            behind: id - 1,
+            span: Span::behind(id - 1),
             most: 1,
         };
         let worker = self.workers[worker];
