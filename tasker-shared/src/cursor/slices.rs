@@ -9,8 +9,8 @@ use super::Span;
 const ROUND: Duration = Duration::from_secs(30);
 /// How long looking at a slice is to take at most: whoever looks does nothing else meanwhile.
 const LONG: Duration = Duration::from_millis(50);
-/// A slice that takes so many times less is followed by one that is so many times wider.
-const WIDER: u32 = 4;
+/// A slice that takes so many times less takes no time.
+const SHORT: u32 = 4;
 /// How long after a slice the next one is looked at.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -19,7 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Slices {
     /// The next one begins behind this id.
     begin: i64,
-    /// How many ids it covers: all there are while that takes no time.
+    /// Looking at ids below this takes no time, however many they are: what was taken before any snapshot was.
+    free: i64,
+    /// How many ids a slice of those above it covers: all there are while that takes no time.
     width: i64,
     /// When it is due; the first one is at once.
     due: Option<Instant>,
@@ -31,6 +33,7 @@ impl Default for Slices {
     fn default() -> Slices {
         Slices {
             begin: 0,
+            free: 0,
             width: i64::MAX,
             due: None,
             asked: Span::behind(0),
@@ -46,7 +49,7 @@ impl Slices {
 
     /// The next slice of what is below `end`. The last one is open, so where one is enough that is everything.
     pub fn next(&mut self, end: i64) -> Span {
-        let until = self.begin.saturating_add(self.width);
+        let until = self.begin.saturating_add(self.width).max(self.free);
         self.asked = Span {
             behind: self.begin,
             until: if until < end { until } else { i64::MAX },
@@ -62,12 +65,22 @@ impl Slices {
             behind: begin,
             until,
         } = self.asked;
-        let covered = until.min(end).saturating_sub(begin);
+        // What is above is what took long, where there is any.
+        let above_free = if until > self.free {
+            begin.max(self.free)
+        } else {
+            begin
+        };
+        let covered = until.min(end).saturating_sub(above_free);
         if took > LONG && covered > 0 {
             let share = LONG.as_secs_f64() / took.as_secs_f64();
             self.width = ((covered as f64 * share) as i64).max(1);
-        } else if took < LONG / WIDER {
-            self.width = self.width.saturating_mul(i64::from(WIDER));
+            self.free = self.free.min(above_free);
+        } else if took < LONG / SHORT && begin >= self.free {
+            self.width = self.width.saturating_mul(2);
+            if begin == self.free {
+                self.free = until.min(end);
+            }
         }
         let (next, pause) = match self.asked.is_open() {
             true => (0, ROUND),
@@ -82,27 +95,22 @@ impl Slices {
 mod tests {
     use super::*;
 
-    /// The slices of `rounds` looks at 10,000,000 ids of which each takes so many microseconds: how long each took, and
-    /// how often everything had been looked at.
-    fn slices(rounds: usize, us_each: u64) -> (Vec<Duration>, usize) {
+    /// The slices of so many looks at 10,000,000 ids of which each above `free` takes a microsecond: how long each took,
+    /// and how often everything had been looked at.
+    fn look(slices: &mut Slices, looks: usize, free: i64) -> (Vec<Duration>, usize) {
         const END: i64 = 10_000_000;
         let mut now = Instant::now();
-        let mut slices = Slices::default();
-        let (mut times, mut wholes, mut reached) = (Vec::new(), 0, 0);
-        for _ in 0..rounds {
+        let (mut times, mut wholes) = (Vec::new(), 0);
+        for _ in 0..looks {
             let span = slices.next(END);
-            assert_eq!(span.behind, reached, "nothing is left out");
-            reached = if span.until == i64::MAX {
-                0
-            } else {
-                span.until
-            };
-            wholes += usize::from(reached == 0);
-            let ids = span.until.min(END) - span.behind;
-            let took = Duration::from_micros(ids.unsigned_abs() * us_each);
+            let ids = span.until.min(END) - span.behind.max(free);
+            let took = Duration::from_micros(u64::try_from(ids).unwrap_or(0));
             now += took;
             slices.looked(END, None, took, now);
             assert!(!slices.are_due(now));
+            let begin = if span.is_open() { 0 } else { span.until };
+            assert_eq!(slices.begin, begin, "nothing is left out");
+            wholes += usize::from(begin == 0);
             now = slices.due.unwrap_or(now);
             assert!(slices.are_due(now));
             times.push(took);
@@ -112,34 +120,40 @@ mod tests {
 
     #[test]
     fn where_looking_takes_no_time_everything_is_looked_at_each_time() {
-        assert_eq!(slices(10, 0).1, 10);
+        let mut slices = Slices::default();
+        assert_eq!(look(&mut slices, 10, 10_000_000).1, 10);
     }
 
     #[test]
     fn where_looking_takes_long_a_look_is_at_a_slice_until_all_were() {
-        let (times, wholes) = slices(500, 1);
-        assert_eq!(times[0], Duration::from_secs(10), "nobody knew");
+        for (free, looks) in [(0, 601), (7_000_000, 301)] {
+            let mut slices = Slices::default();
+            let (times, wholes) = look(&mut slices, looks, free);
+            assert!(times[0] >= Duration::from_secs(3), "nobody knew");
+            // What is free makes slices wider, until they come to what is not: each time a shorter way beyond.
+            let long: Vec<_> = times[1..].iter().filter(|took| **took > LONG * 4).collect();
+            assert!(long.len() <= 2, "{free}: {long:?}");
+            assert!(wholes >= 4, "{free}: {wholes}");
+        }
+    }
+
+    #[test]
+    fn what_took_no_time_before_is_one_slice() {
+        let mut slices = Slices::default();
+        slices.next(7_000_000);
+        slices.looked(7_000_000, None, Duration::ZERO, Instant::now());
+        let (times, wholes) = look(&mut slices, 301, 7_000_000);
+        assert_eq!(times[0], Duration::from_secs(3), "nobody knew");
         assert!(times[1..].iter().all(|took| *took <= LONG));
-        assert_eq!(wholes, 3);
+        assert!(wholes >= 4, "{wholes}");
     }
 
     #[test]
     fn what_was_removed_at_last_makes_slices_wide_again() {
-        let start = Instant::now();
         let mut slices = Slices::default();
-        let mut look = |took| {
-            let span = slices.next(1_000_000);
-            slices.looked(1_000_000, None, took, start);
-            (span.behind, span.until)
-        };
-        assert_eq!(look(Duration::from_secs(5)), (0, i64::MAX));
-        assert_eq!(look(Duration::ZERO), (0, 10_000));
-        assert_eq!(look(Duration::ZERO), (10_000, 50_000));
-        assert_eq!(look(Duration::ZERO), (50_000, 210_000));
-        assert_eq!(look(Duration::ZERO), (210_000, 850_000));
-        assert_eq!(look(Duration::ZERO), (850_000, i64::MAX));
-        assert!(!slices.are_due(start + Duration::from_secs(29)));
-        assert!(slices.are_due(start + Duration::from_secs(30)));
+        look(&mut slices, 100, 0);
+        look(&mut slices, 250, 10_000_000);
+        assert_eq!(look(&mut slices, 10, 10_000_000).1, 10);
     }
 
     #[test]
