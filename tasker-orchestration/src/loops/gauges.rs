@@ -25,17 +25,17 @@ const REST: u32 = 9;
 pub struct Reader {
     pub connection: Pinned,
     pub shards: watch::Receiver<Vec<i16>>,
-    pub marks: Marks,
 }
 
 impl Reader {
     /// Works until `stop`, from the moment this server owns its first shards.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut marks = Marks::default();
         while !stop.is_cancelled() {
             let began = Instant::now();
             let duty = self.shards.borrow_and_update().contains(&0);
             if duty {
-                self.pass().await;
+                self.pass(&mut marks).await;
             } else {
                 show_nothing();
             }
@@ -48,8 +48,8 @@ impl Reader {
     }
 
     /// What could not be read is not shown: an old number would look like a true one.
-    async fn pass(&mut self) {
-        let result = self.read().await;
+    async fn pass(&mut self, marks: &mut Marks) {
+        let result = self.read(marks).await;
         match self.connection.check(result) {
             Ok((gauges, dead)) => {
                 show(&gauges);
@@ -58,16 +58,16 @@ impl Reader {
             Err(error) => {
                 tracing::warn!(%error, "reading the gauges failed; trying again");
                 // A crash of the database may have taken ids back.
-                self.marks = Marks::default();
+                *marks = Marks::default();
                 show_nothing();
             }
         }
     }
 
-    async fn read(&mut self) -> db::Result<(Gauges, Vec<(String, u64)>)> {
+    async fn read(&mut self, marks: &mut Marks) -> db::Result<(Gauges, Vec<(String, u64)>)> {
         let connection = self.connection.get().await?;
         gauges::fold(&mut *connection).await?;
-        let gauges = gauges::read(&mut *connection, &mut self.marks).await?;
+        let gauges = gauges::read(&mut *connection, marks).await?;
         let dead = dead_letter_views::count_open(connection).await?;
         Ok((gauges, dead))
     }

@@ -9,7 +9,6 @@ use tasker_shared::access::Gate;
 use tasker_shared::blueprints::Blueprints;
 use tasker_shared::clock::Clock;
 use tasker_shared::config::{Config, Loaded};
-use tasker_shared::db::gauges::Marks;
 use tasker_shared::db::pool::{Pinned, Pool, Target};
 use tasker_shared::db::wake::{self, Pace, Patience, Throttle, Topic, Wakes};
 use tasker_shared::plan::advance::Rules;
@@ -218,7 +217,6 @@ impl Assembled {
             gauges: gauges::Reader {
                 connection: Pinned::new(targets.target.batches()),
                 shards: shards.clone(),
-                marks: Marks::default(),
             },
             stores,
             listen: config
