@@ -94,7 +94,7 @@ pub(super) async fn list(
     let tasks = app.outlines(&uuids).await?;
     let total = match window.behind.is_none() && window.page == 1 && !has_next {
         true => (uuids.len() as u64, false),
-        false => app.total(&filter, list).await?,
+        false => app.total(list).await?,
     };
     let next = uuids.last().copied().filter(|_| has_next);
     Ok(Json(TaskListResponse {
@@ -135,7 +135,8 @@ impl App {
     }
 
     /// How many tasks a list has, and whether that is an estimate.
-    async fn total(&self, filter: &Filter, list: List<'_>) -> Result<(u64, bool), ApiError> {
+    async fn total(&self, list: List<'_>) -> Result<(u64, bool), ApiError> {
+        let filter = list.filter();
         if let Some(total) = self.totals.find(filter, self.clock.now()) {
             return Ok((total, true));
         }

@@ -95,6 +95,11 @@ impl<'a> List<'a> {
         Ok(List { filter, way })
     }
 
+    /// What its tasks have in common.
+    pub fn filter(self) -> &'a Filter {
+        self.filter
+    }
+
     /// The uuids of its tasks, the newest first: those older than `behind` where that is given, without the first
     /// `skipped`, at most `most`.
     pub async fn page(
