@@ -1,6 +1,7 @@
 //! Prints what telemetry costs on this machine. `overhead [PAIRS] [SECONDS]` compares the throughput with everything on
 //! (metrics in mode `window`, scraped and exported every so many seconds, by default every one, a hundredth of the
-//! traces, log records) with that of telemetry switched off, in alternating pairs; `overhead memory` runs a million tasks with ids of their own in every mode.
+//! traces, log records) with that of telemetry switched off, in alternating pairs; `overhead memory` runs a million
+//! tasks with ids of their own in every mode.
 //! `cargo run --release -p tasker-tests --bin overhead` after `cargo build --release --workspace --bins`.
 #![allow(
     clippy::unwrap_used,
