@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use tasker_shared::cursor::rest;
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::workers;
@@ -17,7 +18,8 @@ const MOST: i64 = 500;
 /// For how long a worker that stopped is still looked after: longer than most claims take to commit.
 const RECENT_MS: i64 = 15_000;
 /// How often whatever is claimed is looked through for steps whose worker is not alive: a claim may be committed
-/// later than that, and whoever had this duty before may have died in the middle of it.
+/// later than that, and whoever had this duty before may have died in the middle of it. A scan, which rests as long as it
+/// has to.
 const ALL: Duration = Duration::from_secs(60);
 
 /// The rescuer.
@@ -31,18 +33,19 @@ pub struct Rescue {
 impl Rescue {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut looked: Option<Instant> = None;
+        let mut due: Option<Instant> = None;
         while !stop.is_cancelled() {
             if !self.shards.borrow().contains(&0) {
-                looked = None;
+                due = None;
             } else if self.breaker.admit().is_ok() {
-                let all = looked.is_none_or(|at| at.elapsed() >= ALL);
+                let began = Instant::now();
+                let all = due.is_none_or(|due| due <= began);
                 match db::tell(&self.breaker, self.pass(all).await) {
-                    Ok(()) if all => looked = Some(Instant::now()),
+                    Ok(()) if all => due = Some(Instant::now() + ALL.max(rest(began.elapsed()))),
                     Ok(()) => {}
                     Err(error) => {
                         tracing::warn!(%error, "rescuing steps failed; trying again");
-                        looked = None;
+                        due = None;
                     }
                 }
             }
