@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tasker_shared::blueprints::Blueprints;
-use tasker_shared::cursor::{Cursor, Span};
+use tasker_shared::cursor::Cursor;
 use tasker_shared::db;
-use tasker_shared::db::advance;
+use tasker_shared::db::advance::{self, Ask};
 use tasker_shared::db::pool::Pinned;
 use tasker_shared::db::upkeep;
 use tasker_shared::db::wake::{Found, Pace, Patience, Throttle, Wakes};
@@ -19,10 +19,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::asks::Asks;
 use self::look::Look;
 use self::record::{Batch, Routes};
 use super::control;
 
+mod asks;
 mod bury;
 mod look;
 mod record;
@@ -54,6 +56,7 @@ pub struct ResultProcessor {
     pub progress: Arc<super::Progress>,
     /// How far each shard has been worked off.
     pub cursors: HashMap<i16, Cursor>,
+    pub asks: Asks,
     pub throttle: Throttle,
     pub pace: Pace,
     pub breaker: Breaker,
@@ -159,6 +162,7 @@ impl ResultProcessor {
         let received = Instant::now();
         self.progress.passed();
         if messages.is_empty() {
+            self.asks.took(&[]);
             let more = look.brought(&[], &mut self.cursors);
             return Ok(if more { Found::Part } else { Found::Nothing });
         }
@@ -184,6 +188,7 @@ impl ResultProcessor {
                 taken -= 1;
             }
         }
+        self.asks.took(&seen[..plan.taken]);
         more |= look.brought(&seen[..plan.taken], &mut self.cursors);
         Ok(match (taken, more) {
             (0, _) => Found::Nothing,
@@ -205,23 +210,26 @@ impl ResultProcessor {
             }
             return Ok((Vec::new(), Look::nowhere(now)));
         }
-        let spans: Vec<(i16, Span)> = shards
+        let counts = self.asks.of(&shards, self.batch);
+        let asks: Vec<Ask> = shards
             .iter()
-            .map(|&shard| {
+            .zip(counts)
+            .map(|(&shard, count)| {
                 let cursor = self
                     .cursors
                     .entry(shard)
                     .or_insert_with(|| Cursor::new(now));
-                (shard, cursor.span(now))
+                Ask {
+                    shard,
+                    span: cursor.span(now),
+                    most: i64::try_from(count).unwrap_or(i64::MAX),
+                }
             })
             .collect();
-        // Twice a shard's even share, so that uneven shards still fill a batch.
-        let most = (2 * self.batch / spans.len()).max(16);
         let connection = self.connection.get().await?;
-        let asked = i64::try_from(most).unwrap_or(i64::MAX);
-        let result = advance::list_messages(connection, &spans, asked).await;
+        let result = advance::list_messages(connection, &asks).await;
         let listed = self.connection.check(result)?;
-        let look = Look::new(Instant::now(), &shards, most, &listed);
+        let look = Look::new(Instant::now(), &asks, &listed);
         let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);
         messages.truncate(self.batch);

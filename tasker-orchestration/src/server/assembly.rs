@@ -27,7 +27,7 @@ use crate::lifecycle::admission::Schemas;
 use crate::lifecycle::control::Controls;
 use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
-use crate::lifecycle::result_processor::ResultProcessor;
+use crate::lifecycle::result_processor::{Asks, ResultProcessor};
 use crate::lifecycle::task_initializer::{self, Admission, Choice, Outbox, TaskInitializer};
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
@@ -142,6 +142,7 @@ impl Assembled {
             delayed: Arc::clone(&delayed),
             progress: Arc::clone(&progress),
             cursors: HashMap::new(),
+            asks: Asks::default(),
             look_at: None,
             throttle: Throttle::new(Instant::now()),
             pace: Pace::default(),

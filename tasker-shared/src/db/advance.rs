@@ -23,6 +23,14 @@ use crate::state::step::StepState;
 
 pub(super) use plain::PLAIN;
 
+/// How much to read of a shard, of which ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    pub shard: i16,
+    pub span: Span,
+    pub most: i64,
+}
+
 /// What was read of some shards.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
@@ -35,8 +43,8 @@ statements! {
     READ, "list_messages", [Receive Results] =
         "SELECT r.shard, r.id, r.kind, r.task_uuid, r.correlation_id, r.step_no, r.attempt, r.tries, r.lost, r.template_id,
                 r.priority, r.sampled, r.traced, r.progress, r.retry_after_ms, r.control
-           FROM unnest($1::int2[], $2::int8[], $3::int8[]) AS s(shard, behind, until),
-                LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind AND id <= s.until ORDER BY id LIMIT $4) r";
+           FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::int8[]) AS s(shard, behind, until, most),
+                LATERAL (SELECT * FROM tasker.results WHERE shard = s.shard AND id > s.behind AND id <= s.until ORDER BY id LIMIT s.most) r";
     // What stands in `/*<*/ … /*|>*/` is for what is not plain, see `PLAIN`. What is plain may have come by a wake instead
     // of being read, so it is held against what is stored.
     APPLY, "advance_graphs", [Delete Results, Send Steps] =
@@ -167,18 +175,14 @@ fn read(row: &PgRow) -> sqlx::Result<Option<Message>> {
     }))
 }
 
-/// The messages of some shards, of the given ids, up to `most` a shard, each shard's in their order. They
-/// count as received when they are applied: until then the same ones may be read again.
-pub async fn list_messages(
-    connection: &mut PgConnection,
-    shards: &[(i16, Span)],
-    most: i64,
-) -> Result<Listed> {
+/// The messages of some shards, each shard's in their order. They count as received when they are applied: until then
+/// the same ones may be read again.
+pub async fn list_messages(connection: &mut PgConnection, asks: &[Ask]) -> Result<Listed> {
     let query = sqlx::query(READ.sql)
-        .bind(shards.iter().map(|s| s.0).collect::<Vec<_>>())
-        .bind(shards.iter().map(|s| s.1.behind).collect::<Vec<_>>())
-        .bind(shards.iter().map(|s| s.1.until).collect::<Vec<_>>())
-        .bind(most);
+        .bind(asks.iter().map(|a| a.shard).collect::<Vec<_>>())
+        .bind(asks.iter().map(|a| a.span.behind).collect::<Vec<_>>())
+        .bind(asks.iter().map(|a| a.span.until).collect::<Vec<_>>())
+        .bind(asks.iter().map(|a| a.most).collect::<Vec<_>>());
     let rows = READ.run(query.fetch_all(connection)).await?;
     let wrong = |source| Error::new(READ.name, source);
     let mut listed = Listed::default();

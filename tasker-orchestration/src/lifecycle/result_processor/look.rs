@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use tasker_shared::cursor::Cursor;
-use tasker_shared::db::advance::Listed;
+use tasker_shared::db::advance::{Ask, Listed};
 
 /// A look at some shards, until what it brought has been worked off.
 #[derive(Debug)]
@@ -32,25 +32,25 @@ impl Look {
         Look { at, shards }
     }
 
-    /// A look at `shards` until `at` that asked each for `most` messages.
-    pub(super) fn new(at: Instant, shards: &[i16], most: usize, listed: &Listed) -> Look {
+    /// A look until `at` that asked shards for so many messages.
+    pub(super) fn new(at: Instant, asks: &[Ask], listed: &Listed) -> Look {
         let mut known: HashMap<i16, usize> = HashMap::new();
         for message in &listed.messages {
             *known.entry(message.shard).or_default() += 1;
         }
         let unknown = by_shard(&listed.unknown);
-        let shard = |shard: &i16| {
-            let unknown = unknown.get(shard).copied().unwrap_or_default();
-            let known = known.get(shard).copied().unwrap_or_default();
+        let shard = |ask: &Ask| {
+            let unknown = unknown.get(&ask.shard).copied().unwrap_or_default();
+            let known = known.get(&ask.shard).copied().unwrap_or_default();
             let listed = known + unknown.1;
             Shard {
-                shard: *shard,
-                is_full: known > 0 && listed >= most,
+                shard: ask.shard,
+                is_full: known > 0 && i64::try_from(listed).is_ok_and(|n| n >= ask.most),
                 listed,
                 unknown,
             }
         };
-        let shards = shards.iter().map(shard).collect();
+        let shards = asks.iter().map(shard).collect();
         Look { at, shards }
     }
 
@@ -95,6 +95,8 @@ fn by_shard(messages: &[(i16, i64)]) -> HashMap<i16, (Option<i64>, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use tasker_shared::cursor::Span;
+
     use super::super::testing::message;
     use super::*;
 
@@ -119,8 +121,13 @@ mod tests {
             SHARDS.map(|shard| cursors.get_mut(&shard).map_or(-1, |c| c.span(start).behind))
         };
         let _ = behind(&mut cursors);
+        let asks = SHARDS.map(|shard| Ask {
+            shard,
+            span: Span::behind(0),
+            most: 2,
+        });
         let look = |(listed, taken): &(Listed, &[(i16, i64)])| {
-            let more = Look::new(start, &SHARDS, 2, listed).brought(taken, &mut cursors);
+            let more = Look::new(start, &asks, listed).brought(taken, &mut cursors);
             let [first, second] = behind(&mut cursors);
             (more, first, second)
         };

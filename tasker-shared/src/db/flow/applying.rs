@@ -1,7 +1,7 @@
 //! Applying what waits, and looking whether all is well after it.
 
 use super::*;
-use crate::db::advance;
+use crate::db::advance::{self, Ask};
 use crate::db::dead_letters::{self, Buried};
 use crate::db::effects::Effects;
 use crate::plan::advance::{Advance, plan};
@@ -9,8 +9,13 @@ use crate::plan::advance::{Advance, plan};
 impl World {
     /// What waits to be applied.
     pub(super) async fn messages(&mut self) -> Vec<Message> {
-        let all: Vec<(i16, Span)> = (0..ids::SHARDS).map(|s| (s, Span::behind(0))).collect();
-        let listed = advance::list_messages(&mut self.connection, &all, 1000).await;
+        let ask = |shard| Ask {
+            shard,
+            span: Span::behind(0),
+            most: 1_000,
+        };
+        let all: Vec<Ask> = (0..ids::SHARDS).map(ask).collect();
+        let listed = advance::list_messages(&mut self.connection, &all).await;
         listed.unwrap().messages
     }
 

@@ -245,12 +245,8 @@ async fn a_server_that_does_not_own_the_shards_changes_nothing() {
     let claimed = world.claim(worker, 1).await;
     world.end(&claimed[0], Outcome::Success).await;
     let owner = std::mem::replace(&mut world.server, Uuid::now_v7());
-    let shards: Vec<(i16, Span)> = (0..16).map(|s| (s, Span::behind(0))).collect();
-    let received = advance::list_messages(&mut world.connection, &shards, 10)
-        .await
-        .unwrap();
+    let messages = world.messages().await;
     let route = world.route(&blueprint, 0).await;
-    let messages = received.messages;
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     let effects = advance::apply(&mut world.connection, world.server, &plan, true)
         .await
@@ -271,12 +267,8 @@ async fn a_result_that_is_delivered_twice_is_applied_once() {
     let claimed = world.claim(worker, 1).await;
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 1);
     assert_eq!(world.end(&claimed[0], Outcome::Success).await, 0);
-    let shards: Vec<(i16, Span)> = (0..16).map(|s| (s, Span::behind(0))).collect();
-    let received = advance::list_messages(&mut world.connection, &shards, 10)
-        .await
-        .unwrap();
+    let messages = world.messages().await;
     let route = world.route(&blueprint, 0).await;
-    let messages = received.messages;
     assert!(matches!(messages[0].kind, Kind::Ended(Outcome::Success)));
     let plan = plan(messages, &world.rules, |_| Some(&route), || 0.5);
     for _ in 0..2 {

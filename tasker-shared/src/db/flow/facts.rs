@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::db::advance;
+use crate::db::advance::{self, Ask};
 use crate::db::controls::Changed;
 use crate::db::effects::{Effects, Taken};
 
@@ -279,8 +279,12 @@ async fn a_message_of_a_kind_to_come_is_stepped_over_and_stays() {
     assert_eq!(newer.unwrap().rows_affected(), 1);
     assert_eq!(world.drain(&[]).await, 2);
     assert_eq!(world.state(task).await.0, TaskState::Complete);
-    let shards = [(ids::shard_of(task), Span::behind(0))];
-    let listed = advance::list_messages(&mut world.connection, &shards, 10).await;
+    let ask = Ask {
+        shard: ids::shard_of(task),
+        span: Span::behind(0),
+        most: 10,
+    };
+    let listed = advance::list_messages(&mut world.connection, &[ask]).await;
     let listed = listed.unwrap();
     assert!(listed.messages.is_empty());
     assert_eq!(listed.unknown[0].0, ids::shard_of(task));
