@@ -16,6 +16,11 @@ use super::tracestate::TraceState;
 pub struct SpanId([u8; 8]);
 
 impl SpanId {
+    /// The id with this number, or with one for zero, which is none by the standard.
+    fn of(number: u64) -> Self {
+        Self(number.max(1).to_be_bytes())
+    }
+
     /// As it stands in messages.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 8] {
@@ -60,7 +65,12 @@ pub fn span_id(kind: Kind, task_uuid: Uuid, step_no: i32, attempt: i32) -> SpanI
         .chain_update(step_no.to_be_bytes())
         .chain_update(attempt.to_be_bytes())
         .finalize();
-    SpanId(first_eight(&digest, 1))
+    SpanId::of(first_eight(&digest))
+}
+
+/// The id of an execution whose span does not leave: as stable within a version, at a fraction of the cost.
+fn unsent_span_id(task_uuid: Uuid, step_no: i32, attempt: i32) -> SpanId {
+    SpanId::of(FxBuildHasher.hash_one((task_uuid, step_no, attempt)))
 }
 
 /// Whether the spans of a task leave, at a `rate` from 0 to 1: by its correlation id, so that all who ask agree.
@@ -71,22 +81,16 @@ pub fn should_trace(correlation_id: Uuid, rate: f64) -> bool {
     }
     // Ids that people make up are not random; their digests are.
     let digest = Sha256::digest(correlation_id);
-    let drawn = u64::from_be_bytes(first_eight(&digest, 0));
+    let drawn = first_eight(&digest);
     (drawn as f64) < rate * (u64::MAX as f64)
 }
 
-/// The first eight bytes of a digest, or `instead` of zero.
-fn first_eight(digest: &[u8], instead: u64) -> [u8; 8] {
-    let number = digest
+/// The first eight bytes of a digest as a number.
+fn first_eight(digest: &[u8]) -> u64 {
+    digest
         .iter()
         .take(8)
-        .fold(0, |number, byte| number << 8 | u64::from(*byte));
-    or_instead(number, instead)
-}
-
-/// A number's bytes, or those of `instead` for zero.
-fn or_instead(number: u64, instead: u64) -> [u8; 8] {
-    if number == 0 { instead } else { number }.to_be_bytes()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// A place in a trace: where a request comes from, or where a handler runs.
@@ -109,8 +113,7 @@ const SAMPLED: u8 = 0x01;
 const KNOWN_LENGTH: usize = 55;
 
 impl TraceContext {
-    /// Where a step's handler runs: the span `step.execute` of this attempt, or, where that never leaves, an id that
-    /// costs less to make.
+    /// Where a step's handler runs: the span `step.execute` of this attempt, where it is traced.
     #[must_use]
     pub fn of_step(
         correlation_id: Uuid,
@@ -123,10 +126,7 @@ impl TraceContext {
             trace_id: correlation_id,
             span_id: match traced {
                 true => span_id(Kind::StepExecute, task_uuid, step_no, attempt),
-                false => SpanId(or_instead(
-                    FxBuildHasher.hash_one((task_uuid, step_no, attempt)),
-                    1,
-                )),
+                false => unsent_span_id(task_uuid, step_no, attempt),
             },
             sampled: traced,
             state: TraceState::default(),

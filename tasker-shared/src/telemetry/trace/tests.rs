@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
+
 use super::*;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -89,7 +91,7 @@ fn the_id_of_a_span_is_the_same_for_ever_and_no_other_span_has_it() {
         u64::from_be_bytes(id.to_bytes()),
         17_463_756_562_518_251_999
     );
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for kind in [
         Kind::TaskInitialize,
         Kind::StepEnqueue,
@@ -103,7 +105,19 @@ fn the_id_of_a_span_is_the_same_for_ever_and_no_other_span_has_it() {
             }
         }
     }
-    assert_eq!(first_eight(&[0; 32], 1), [0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(SpanId::of(0).to_bytes(), [0, 0, 0, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn a_step_that_is_not_traced_has_an_id_of_its_own_as_stable() {
+    let (task, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+    let id = |task, step_no, attempt| {
+        TraceContext::of_step(Uuid::from_u128(1), task, step_no, attempt, false).span_id
+    };
+    let ids = [(task, 0, 1), (task, 0, 2), (task, 1, 1), (other, 0, 1)];
+    let once: HashSet<SpanId> = ids.map(|(t, s, a)| id(t, s, a)).into();
+    let again: HashSet<SpanId> = ids.map(|(t, s, a)| id(t, s, a)).into();
+    assert_eq!((once.len(), &once), (4, &again));
 }
 
 #[test]
