@@ -162,7 +162,6 @@ impl ResultProcessor {
         let received = Instant::now();
         self.progress.passed();
         if messages.is_empty() {
-            self.asks.took(&[]);
             let more = look.brought(&[], &mut self.cursors);
             return Ok(if more { Found::Part } else { Found::Nothing });
         }
@@ -188,7 +187,6 @@ impl ResultProcessor {
                 taken -= 1;
             }
         }
-        self.asks.took(&seen[..plan.taken]);
         more |= look.brought(&seen[..plan.taken], &mut self.cursors);
         Ok(match (taken, more) {
             (0, _) => Found::Nothing,
@@ -229,6 +227,7 @@ impl ResultProcessor {
         let connection = self.connection.get().await?;
         let result = advance::list_messages(connection, &asks).await;
         let listed = self.connection.check(result)?;
+        self.asks.brought(&listed);
         let look = Look::new(Instant::now(), &asks, &listed);
         let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);
