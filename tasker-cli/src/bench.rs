@@ -9,7 +9,6 @@ mod idle;
 mod judged;
 mod latency;
 mod load;
-mod machine;
 mod pinned;
 mod progress;
 mod quantiles;
@@ -26,6 +25,7 @@ mod usage;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use tasker_shared::machine::Machine;
 
 use crate::failure::Failure;
 
@@ -41,7 +41,6 @@ pub(crate) use throughput::Throughput;
 use disk::Flush;
 use ground::Ground;
 use judged::Judged;
-use machine::Machine;
 use progress::Progress;
 use quantiles::Quantiles;
 pub(crate) use report::Report;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tasker_shared::embedded::Temporary;
+use tasker_shared::machine;
 
 use crate::process::{Plan, Process, client, command};
 use crate::proxy::Proxy;
@@ -285,6 +286,14 @@ impl Stack {
     pub fn processes(&self) -> impl Iterator<Item = (&'static str, &Process)> {
         let servers = self.servers.iter().map(|server| ("server", server));
         servers.chain(self.workers.iter().map(|worker| ("worker", worker)))
+    }
+
+    /// Seconds of processor time that everything here has used so far: the processes and the database's.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let own = self.processes().map(|(_, process)| process.pid());
+        let own: f64 = own.filter_map(machine::cpu_seconds).sum();
+        own + machine::postgres_cpu_seconds(self.postgres.pid()).unwrap()
     }
 
     /// The database's server, to kill and restart.

@@ -9,10 +9,10 @@ use tasker_shared::db::measure::{self, calls, verdict};
 use tasker_shared::db::pool::{Pool, Target};
 use tasker_shared::db::{self, migrate};
 use tasker_shared::embedded::{Temporary, TemporaryError};
+use tasker_shared::machine;
 use uuid::Uuid;
 
 use super::disk::{self, Flush};
-use super::machine;
 use super::report::Postgres;
 use super::shape::{MEASURED, WAITING};
 use crate::failure::Failure;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tasker_shared::machine::Machine;
 
 use super::disk::{Flush, NOISY_US};
-use super::machine::Machine;
 use super::quantiles::Quantiles;
 
 pub(super) use table::{milliseconds, whole};

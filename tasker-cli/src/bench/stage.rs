@@ -7,10 +7,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tasker_shared::machine;
 use tokio::process::{Child, Command};
 
 use super::ground::Ground;
-use super::machine;
 use super::shape::Graph;
 use crate::failure::Failure;
 use crate::process::ADDRESS_FILE;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use tasker_shared::machine;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ground::Ground;
-use super::machine;
 use super::quantiles::rounded;
 use super::report::Share;
 use super::stage::Stage;

@@ -1,5 +1,7 @@
-//! Throughput with everything on against that with telemetry off. Both stand side by side, so that what the machine
-//! does otherwise meets both alike; the one that is not measured is frozen meanwhile.
+//! Throughput, and processor time for each step, with everything on against telemetry off. Both stand side by side, so
+//! that what the machine does otherwise meets both alike; the one that is not measured is frozen meanwhile. Throughput
+//! also pays for whoever scrapes and receives, here on the same machine, and changes from run to run more than it may
+//! change by telemetry; the processor time is that of Tasker and its database alone.
 
 use std::time::{Duration, Instant};
 
@@ -46,35 +48,47 @@ pub(super) async fn measure(pairs: usize, seconds: usize) {
     let off = setup.configure("telemetry.enabled", false).start().await;
     freeze(&on);
     freeze(&off);
-    let mut ratios = Vec::new();
     let (mut of_on, mut of_off) = (Vec::new(), Vec::new());
     // The first pair warms up everything that is not warmed up before each.
     for pair in 0..=pairs {
         let (with, without) = if pair % 2 == 0 {
-            let with = throughput(&on, Some(every)).await;
-            (with, throughput(&off, None).await)
+            let with = Run::of(&on, Some(every)).await;
+            (with, Run::of(&off, None).await)
         } else {
-            let without = throughput(&off, None).await;
-            (throughput(&on, Some(every)).await, without)
+            let without = Run::of(&off, None).await;
+            (Run::of(&on, Some(every)).await, without)
         };
-        println!(
-            "on {with:.0}, off {without:.0} steps/s: {:.3}",
-            with / without
-        );
+        tell(&[with], &[without]);
         if pair > 0 {
-            ratios.push(with / without);
             of_on.push(with);
             of_off.push(without);
         }
     }
+    println!("medians of {pairs} pairs:");
+    tell(&of_on, &of_off);
     println!(
-        "median of {pairs} pairs: {:.3}; on {:.0}, off {:.0} steps/s; {} records in {} requests were exported",
-        median(&ratios),
-        median(&of_on),
-        median(&of_off),
+        "{} records in {} requests were exported",
         receiver.records(),
         receiver.requests()
     );
+}
+
+/// The medians of runs with telemetry and those without, and of their ratios.
+fn tell(on: &[Run], off: &[Run]) {
+    for (what, of) in [
+        ("steps/s", (|run: &Run| run.steps_per_s) as fn(&Run) -> f64),
+        ("us of processor time a step", |run| run.cpu_us),
+    ] {
+        let (on, off): (Vec<f64>, Vec<f64>) =
+            (on.iter().map(of).collect(), off.iter().map(of).collect());
+        let ratios: Vec<f64> = on.iter().zip(&off).map(|(on, off)| on / off).collect();
+        println!(
+            "on {:.0}, off {:.0} {what}: {:.3}",
+            median(&on),
+            median(&off),
+            median(&ratios)
+        );
+    }
 }
 
 fn freeze(stack: &Stack) {
@@ -83,21 +97,35 @@ fn freeze(stack: &Stack) {
     }
 }
 
-/// Steps a second, from the first request to the last task's end.
-async fn throughput(stack: &Stack, scraped: Option<Duration>) -> f64 {
-    for (_, process) in stack.processes() {
-        process.signal(Signal::CONT);
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// From the first request to the last task's end.
+    steps_per_s: f64,
+    /// For each step, in microseconds.
+    cpu_us: f64,
+}
+
+impl Run {
+    async fn of(stack: &Stack, scraped: Option<Duration>) -> Run {
+        for (_, process) in stack.processes() {
+            process.signal(Signal::CONT);
+        }
+        run(stack, WARM_UP).await;
+        let scraping = scraped.map(|every| scrape(stack, every));
+        let (since, before) = (Instant::now(), stack.cpu_seconds());
+        run(stack, TASKS).await;
+        let (took, used) = (since.elapsed(), stack.cpu_seconds() - before);
+        if let Some(scraping) = scraping {
+            scraping.abort();
+        }
+        freeze(stack);
+        let steps = (4 * TASKS) as f64;
+        Run {
+            steps_per_s: steps / took.as_secs_f64(),
+            cpu_us: 1e6 * used / steps,
+        }
     }
-    run(stack, WARM_UP).await;
-    let scraping = scraped.map(|every| scrape(stack, every));
-    let since = Instant::now();
-    run(stack, TASKS).await;
-    let took = since.elapsed();
-    if let Some(scraping) = scraping {
-        scraping.abort();
-    }
-    freeze(stack);
-    (4 * TASKS) as f64 / took.as_secs_f64()
 }
 
 /// Comes again and again, as Prometheus does.

@@ -6,15 +6,16 @@ use serde::Serialize;
 
 /// The machine that everything runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Machine {
-    pub(super) cores: usize,
-    pub(super) memory_bytes: Option<u64>,
-    pub(super) kernel: Option<String>,
-    pub(super) cpu: Option<String>,
+pub struct Machine {
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+    pub kernel: Option<String>,
+    pub cpu: Option<String>,
 }
 
 impl Machine {
-    pub(super) fn this() -> Machine {
+    /// This one.
+    pub fn this() -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
         Machine {
@@ -36,24 +37,24 @@ struct Used {
 }
 
 /// Seconds of processor time that a process has used.
-pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
+pub fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(seconds(used(pid)?.ticks))
 }
 
 /// Seconds that PostgreSQL has used, all its processes together, also those that have ended.
-pub(super) fn postgres_cpu_seconds(postmaster: u32) -> Option<f64> {
+pub fn postgres_cpu_seconds(postmaster: u32) -> Option<f64> {
     let own = used(postmaster)?;
     let children: u64 = children(postmaster).map(|(_, used)| used.ticks).sum();
     Some(seconds(own.ticks + own.ticks_of_ended + children))
 }
 
 /// The most memory that a process has had at once.
-pub(super) fn peak_rss_bytes(pid: u32) -> Option<u64> {
+pub fn peak_rss_bytes(pid: u32) -> Option<u64> {
     kib(&status(pid)?, "VmHWM")
 }
 
 /// The memory that PostgreSQL has now: what each of its processes has to itself, and what they share, once.
-pub(super) fn postgres_rss_bytes(postmaster: u32) -> Option<u64> {
+pub fn postgres_rss_bytes(postmaster: u32) -> Option<u64> {
     let children = children(postmaster).map(|(pid, _)| pid);
     let (mut own, mut shared) = (0, 0);
     for pid in children.chain([postmaster]) {
@@ -66,14 +67,14 @@ pub(super) fn postgres_rss_bytes(postmaster: u32) -> Option<u64> {
 }
 
 /// The postmaster of a backend, where that is a process of this machine.
-pub(super) fn postmaster_of(backend: u32) -> Option<u32> {
+pub fn postmaster_of(backend: u32) -> Option<u32> {
     let name = std::fs::read_to_string(format!("/proc/{backend}/comm")).ok()?;
     let parent = used(backend)?.parent;
     name.starts_with("postgres").then_some(parent)
 }
 
 /// Whether a process with this number is there.
-pub(super) fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
