@@ -22,8 +22,6 @@ const AHEAD: Duration = Duration::from_millis(100);
 /// there, and looks go on from where the last one ended meanwhile, whatever that brought.
 const LONG: Duration = Duration::from_millis(10);
 const BACK_REST: u32 = 10;
-/// The longest such rest, whatever held the look up: what commits late is looked back for before it counts as settled.
-const LONGEST_BACK_REST: Duration = Duration::from_millis(500);
 /// How many times as long as a look took is waited for the next, which will take as long.
 const REST: u32 = 50;
 
@@ -159,7 +157,7 @@ impl Cursor {
         if is_open && self.look != Look::Ahead {
             self.looked_back = now;
             if took >= LONG {
-                self.back_due = now + took.saturating_mul(BACK_REST).min(LONGEST_BACK_REST);
+                self.back_due = now + took.saturating_mul(BACK_REST);
             }
         }
         // A slice that brought less says nothing of what is above it.
@@ -295,9 +293,6 @@ mod tests {
         assert_eq!(look(219, None, false, 219), (600, false));
         assert_eq!(look(220, None, false, 221), (0, false));
         assert_eq!(look(222, None, false, 223), (0, false), "it was short");
-        assert_eq!(look(300, None, false, 900), (0, false), "it stood still");
-        assert_eq!(look(1_399, Some(700), false, 1_399), (600, false));
-        assert_eq!(look(1_400, None, false, 1_401), (0, false));
     }
 
     /// Ids in the order in which they commit: a batch of 5,000 that comes `late_ms` after 5,000 with higher ids. Whoever
