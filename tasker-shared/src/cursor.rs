@@ -18,16 +18,10 @@ pub const MARGIN: i64 = 100_000;
 /// How long looks go on from where the last one ended, while each brings all it asks for. What is behind has just been
 /// taken, and whoever begins there steps over it row by row.
 const AHEAD: Duration = Duration::from_millis(100);
-/// A look back that takes longer than this is rested from, `BACK_REST` times as long: what was taken a moment ago is still
-/// there, and looks go on from where the last one ended meanwhile, whatever that brought.
-const LONG: Duration = Duration::from_millis(10);
-const BACK_REST: u32 = 10;
-/// How many times as long as a look took is waited for the next, which will take as long.
+/// How many times as long as a sweep took is waited for the next, which will take as long.
 const REST: u32 = 50;
 
-/// How long to rest at least after a look at what nobody is known to wait for, which took so long: longer than a moment
-/// while some session keeps what was taken out of a queue from being removed.
-pub fn rest(took: Duration) -> Duration {
+fn rest(took: Duration) -> Duration {
     took.saturating_mul(REST)
 }
 
@@ -71,7 +65,6 @@ pub struct Cursor {
     span: Span,
     asked: Instant,
     looked_back: Instant,
-    back_due: Instant,
     sweep_due: Instant,
     slices: Slices,
 }
@@ -103,7 +96,6 @@ impl Cursor {
             span: Span::behind(0),
             asked: now,
             looked_back: now,
-            back_due: now,
             sweep_due: now,
             slices: Slices::default(),
         }
@@ -122,12 +114,10 @@ impl Cursor {
             Look::Slice
         } else if now >= self.sweep_due {
             Look::Sweep
-        } else if now < self.back_due
-            || self.is_filled && now.duration_since(self.looked_back) < AHEAD
-        {
-            Look::Ahead
-        } else {
+        } else if !self.is_filled || now.duration_since(self.looked_back) >= AHEAD {
             Look::Back
+        } else {
+            Look::Ahead
         };
         // A sweep that was filled leaves the frontier below what is settled, until looks have passed that again.
         let back = self.settled.min(self.frontier);
@@ -156,9 +146,6 @@ impl Cursor {
         }
         if is_open && self.look != Look::Ahead {
             self.looked_back = now;
-            if took >= LONG {
-                self.back_due = now + took.saturating_mul(BACK_REST);
-            }
         }
         // A slice that brought less says nothing of what is above it.
         if is_open || filled {
@@ -168,7 +155,7 @@ impl Cursor {
         if is_open && took >= SETTLING {
             self.settled = self.settled.max(self.frontier);
         }
-        !filled && (self.look == Look::Ahead && now >= self.back_due || !is_open)
+        !filled && (self.look == Look::Ahead || !is_open)
     }
 
     /// Whether looks have taken this id or one above it.
@@ -278,21 +265,6 @@ mod tests {
         let spent: Duration = times[1..].iter().sum();
         let rested = times.len() as f64 * 0.005;
         assert!(spent.as_secs_f64() < rested / 4.0, "{spent:?} of {rested}");
-    }
-
-    #[test]
-    fn a_look_back_that_took_long_is_rested_from() {
-        let start = Instant::now();
-        let mut cursor = Cursor::new(start);
-        let mut look = |began, last, filled, ended| {
-            let behind = cursor.span(at(start, began)).behind;
-            (behind, cursor.brought(last, filled, at(start, ended)))
-        };
-        assert_eq!(look(0, Some(500), false, 20), (0, false));
-        assert_eq!(look(30, Some(600), false, 31), (500, false), "so it rests");
-        assert_eq!(look(219, None, false, 219), (600, false));
-        assert_eq!(look(220, None, false, 221), (0, false));
-        assert_eq!(look(222, None, false, 223), (0, false), "it was short");
     }
 
     /// Ids in the order in which they commit: a batch of 5,000 that comes `late_ms` after 5,000 with higher ids. Whoever

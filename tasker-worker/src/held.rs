@@ -6,8 +6,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tasker_shared::cursor::rest;
-
 /// For how long after a claim without an answer it is likely to be committed still.
 const MAY_COMMIT: Duration = Duration::from_secs(30);
 /// How often is looked meanwhile.
@@ -80,11 +78,10 @@ impl Unheard {
         now >= self.next
     }
 
-    /// It was looked until `now`, which took so long.
-    pub(crate) fn looked(&mut self, took: Duration, now: Instant) {
+    /// It was looked.
+    pub(crate) fn looked(&mut self, now: Instant) {
         let goes_on = self.until.is_some_and(|until| now < until);
-        let pause = if goes_on { INTERVAL } else { ALWAYS };
-        self.next = now + pause.max(rest(took));
+        self.next = now + if goes_on { INTERVAL } else { ALWAYS };
     }
 }
 
@@ -112,15 +109,11 @@ mod tests {
         for second in 0..200 {
             let now = start + Duration::from_secs(second);
             if unheard.is_due(now) {
-                unheard.looked(Duration::ZERO, now);
+                unheard.looked(now);
                 looks.push(second);
             }
         }
         assert_eq!(looks[..11], [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]);
         assert_eq!(looks[11..], [90, 150], "and now and then at any time");
-        let end = start + Duration::from_secs(200);
-        unheard.looked(Duration::from_secs(2), end);
-        assert!(!unheard.is_due(end + Duration::from_secs(99)));
-        assert!(unheard.is_due(end + Duration::from_secs(100)));
     }
 }

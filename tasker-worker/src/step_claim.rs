@@ -144,9 +144,8 @@ impl Claim {
         }
         let worker = *self.worker.borrow();
         if self.unheard.is_due(now) {
-            let began = Instant::now();
             self.give_back_unheard(worker).await?;
-            self.unheard.looked(began.elapsed(), Instant::now());
+            self.unheard.looked(now);
         }
         let probed = self.probe(worker, now).await?;
         let free = self.free();

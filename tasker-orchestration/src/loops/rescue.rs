@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use tasker_shared::cursor::rest;
 use tasker_shared::db;
 use tasker_shared::db::pool::Pool;
 use tasker_shared::db::workers;
@@ -18,8 +17,7 @@ const MOST: i64 = 500;
 /// For how long a worker that stopped is still looked after: longer than most claims take to commit.
 const RECENT_MS: i64 = 15_000;
 /// How often whatever is claimed is looked through for steps whose worker is not alive: a claim may be committed
-/// later than that, and whoever had this duty before may have died in the middle of it. A scan, which rests as long as it
-/// has to.
+/// later than that, and whoever had this duty before may have died in the middle of it.
 const ALL: Duration = Duration::from_secs(60);
 
 /// The rescuer.
@@ -33,19 +31,18 @@ pub struct Rescue {
 impl Rescue {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut due: Option<Instant> = None;
+        let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             if !self.shards.borrow().contains(&0) {
-                due = None;
+                looked = None;
             } else if self.breaker.admit().is_ok() {
-                let began = Instant::now();
-                let all = due.is_none_or(|due| due <= began);
+                let all = looked.is_none_or(|at| at.elapsed() >= ALL);
                 match db::tell(&self.breaker, self.pass(all).await) {
-                    Ok(()) if all => due = Some(Instant::now() + ALL.max(rest(began.elapsed()))),
+                    Ok(()) if all => looked = Some(Instant::now()),
                     Ok(()) => {}
                     Err(error) => {
                         tracing::warn!(%error, "rescuing steps failed; trying again");
-                        due = None;
+                        looked = None;
                     }
                 }
             }
