@@ -147,11 +147,12 @@ impl Claim {
             self.give_back_unheard(worker).await?;
             self.unheard.looked(now);
         }
-        let probed = self.probe(worker, now).await?;
+        let probed = self.probe(worker, Instant::now()).await?;
         let free = self.free();
+        // Whatever came before is no part of how long the lanes' looks take.
         let takes = self
             .lanes
-            .takes(free, now, |target| self.circuits.is_open(target));
+            .takes(free, Instant::now(), |target| self.circuits.is_open(target));
         if takes.is_empty() {
             self.progress.claimed(self.clock.now());
             return Ok(match probed {
