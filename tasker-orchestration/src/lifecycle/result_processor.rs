@@ -227,7 +227,7 @@ impl ResultProcessor {
         let connection = self.connection.get().await?;
         let result = advance::list_messages(connection, &asks).await;
         let listed = self.connection.check(result)?;
-        self.asks.brought(&listed);
+        self.asks.brought(&asks, &listed);
         let look = Look::new(Instant::now(), &asks, &listed);
         let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use tasker_shared::db::advance::Listed;
+use tasker_shared::db::advance::{Ask, Listed};
 
 /// Asked of every shard at least: of one that had nothing, to see whether it has something now.
 const LEAST: usize = 16;
 
-/// What the shards brought when they were last looked at.
+/// What the shards brought when all that they have was last looked at.
 #[derive(Debug, Default)]
 pub struct Asks {
     brought: HashMap<i16, usize>,
@@ -16,7 +16,7 @@ pub struct Asks {
 
 impl Asks {
     /// How many to ask these shards for, in their order: of each twice what it last brought, of all together a quarter
-    /// more than a batch.
+    /// more than a batch, and of none less than the least.
     pub(super) fn of(&self, shards: &[i16], batch: usize) -> Vec<usize> {
         let wish = |shard: &i16| {
             let brought = self.brought.get(shard).copied().unwrap_or_default();
@@ -31,38 +31,51 @@ impl Asks {
         wishes.iter().map(share).collect()
     }
 
-    /// A look brought these. What is unknown counts, too: what is behind it is to be seen.
-    pub(super) fn brought(&mut self, listed: &Listed) {
-        self.brought.clear();
+    /// A look that asked so brought these. What is unknown counts, too: what is behind it is to be seen.
+    pub(super) fn brought(&mut self, asks: &[Ask], listed: &Listed) {
+        let mut counts: HashMap<i16, usize> = HashMap::new();
         let known = listed.messages.iter().map(|message| message.shard);
         let unknown = listed.unknown.iter().map(|(shard, _)| *shard);
         for shard in known.chain(unknown) {
-            *self.brought.entry(shard).or_default() += 1;
+            *counts.entry(shard).or_default() += 1;
+        }
+        // A look between two ids says nothing of what is above them.
+        for ask in asks.iter().filter(|ask| ask.span.is_open()) {
+            let count = counts.get(&ask.shard).copied().unwrap_or_default();
+            self.brought.insert(ask.shard, count);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tasker_shared::cursor::Span;
+
     use super::super::testing::message;
     use super::*;
 
     const SHARDS: [i16; 4] = [0, 1, 2, 3];
     const BATCH: usize = 1_000;
 
+    fn look(asks: &mut Asks, span: Span, waiting: [usize; 4]) {
+        let counts = asks.of(&SHARDS, BATCH);
+        let mut listed = Listed::default();
+        let mut asked = Vec::new();
+        for ((shard, count), waiting) in SHARDS.into_iter().zip(counts).zip(waiting) {
+            let ids = 0..count.min(waiting);
+            let messages = ids.map(|id| message(shard, id as i64));
+            listed.messages.extend(messages);
+            let most = count as i64;
+            asked.push(Ask { shard, span, most });
+        }
+        asks.brought(&asked, &listed);
+    }
+
     /// What the last of some looks asks for while so many messages wait in the shards.
     fn asked(waiting: [usize; 4], looks: usize) -> Vec<usize> {
         let mut asks = Asks::default();
         for _ in 1..looks {
-            let mut listed = Listed::default();
-            let counts = asks.of(&SHARDS, BATCH);
-            for (shard, (asked, waiting)) in SHARDS.iter().zip(counts.iter().zip(waiting)) {
-                let ids = 0..*asked.min(&waiting);
-                listed
-                    .messages
-                    .extend(ids.map(|id| message(*shard, id as i64)));
-            }
-            asks.brought(&listed);
+            look(&mut asks, Span::behind(0), waiting);
         }
         asks.of(&SHARDS, BATCH)
     }
@@ -75,19 +88,33 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_all_gets_a_batch() {
+    fn one_that_has_all_gets_a_batch_until_it_has_nothing_any_more() {
         assert_eq!(asked([5_000, 0, 0, 10], 8), [1_000, 16, 16, 20]);
+        let mut asks = Asks::default();
+        (0..8).for_each(|_| look(&mut asks, Span::behind(0), [5_000, 0, 0, 0]));
+        let slice = Span {
+            behind: 0,
+            until: 10,
+        };
+        look(&mut asks, slice, [0; 4]);
+        assert_eq!(asks.of(&SHARDS, BATCH), [1_000, 16, 16, 16]);
+        look(&mut asks, Span::behind(0), [0; 4]);
+        assert_eq!(asks.of(&SHARDS, BATCH), [16; 4]);
     }
 
     #[test]
-    fn what_has_nothing_any_more_is_asked_for_little_and_what_is_unknown_is_looked_beyond() {
+    fn what_is_unknown_is_looked_beyond() {
         let mut asks = Asks::default();
-        asks.brought(&Listed {
+        let listed = Listed {
             messages: Vec::new(),
             unknown: vec![(1, 7); 500],
+        };
+        let asked = SHARDS.map(|shard| Ask {
+            shard,
+            span: Span::behind(0),
+            most: 500,
         });
+        asks.brought(&asked, &listed);
         assert_eq!(asks.of(&SHARDS, BATCH), [16, 1_000, 16, 16]);
-        asks.brought(&Listed::default());
-        assert_eq!(asks.of(&SHARDS, BATCH), [16; 4]);
     }
 }
