@@ -227,8 +227,8 @@ impl ResultProcessor {
         let connection = self.connection.get().await?;
         let result = advance::list_messages(connection, &asks).await;
         let listed = self.connection.check(result)?;
-        self.asks.brought(&asks, &listed);
         let look = Look::new(Instant::now(), &asks, &listed);
+        self.asks.brought(&look);
         let mut messages = listed.messages;
         messages.sort_unstable_by_key(|message| message.id);
         messages.truncate(self.batch);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tasker_shared::db::advance::{Ask, Listed};
+use super::look::Look;
 
 /// Asked of every shard at least: of one that had nothing, to see whether it has something now.
 const LEAST: usize = 16;
@@ -31,25 +31,19 @@ impl Asks {
         wishes.iter().map(share).collect()
     }
 
-    /// A look that asked so brought these. What is unknown counts, too: what is behind it is to be seen.
-    pub(super) fn brought(&mut self, asks: &[Ask], listed: &Listed) {
-        let mut counts: HashMap<i16, usize> = HashMap::new();
-        let known = listed.messages.iter().map(|message| message.shard);
-        let unknown = listed.unknown.iter().map(|(shard, _)| *shard);
-        for shard in known.chain(unknown) {
-            *counts.entry(shard).or_default() += 1;
-        }
-        // A look between two ids says nothing of what is above them.
-        for ask in asks.iter().filter(|ask| ask.span.is_open()) {
-            let count = counts.get(&ask.shard).copied().unwrap_or_default();
-            self.brought.insert(ask.shard, count);
-        }
+    /// A look ended. What is unknown counts, too: what is behind it is to be seen. What lies between two ids says nothing
+    /// of what is above them.
+    pub(super) fn brought(&mut self, look: &Look) {
+        self.brought.extend(look.of_all());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use tasker_shared::cursor::Span;
+    use tasker_shared::db::advance::{Ask, Listed};
 
     use super::super::testing::message;
     use super::*;
@@ -68,7 +62,7 @@ mod tests {
             let most = count as i64;
             asked.push(Ask { shard, span, most });
         }
-        asks.brought(&asked, &listed);
+        asks.brought(&Look::new(Instant::now(), &asked, &listed));
     }
 
     /// What the last of some looks asks for while so many messages wait in the shards.
@@ -114,7 +108,7 @@ mod tests {
             span: Span::behind(0),
             most: 500,
         });
-        asks.brought(&asked, &listed);
+        asks.brought(&Look::new(Instant::now(), &asked, &listed));
         assert_eq!(asks.of(&SHARDS, BATCH), [16, 1_000, 16, 16]);
     }
 }

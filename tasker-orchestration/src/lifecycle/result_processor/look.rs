@@ -18,6 +18,8 @@ pub(super) struct Look {
 #[derive(Debug)]
 struct Shard {
     shard: i16,
+    /// It was asked for all that it has, not only for what lies between two ids.
+    is_open: bool,
     /// It has as many messages as were asked for, some to be worked off, so that there may be more.
     is_full: bool,
     listed: usize,
@@ -45,6 +47,7 @@ impl Look {
             let listed = known + unknown.1;
             Shard {
                 shard: ask.shard,
+                is_open: ask.span.is_open(),
                 is_full: known > 0 && i64::try_from(listed).is_ok_and(|n| n >= ask.most),
                 listed,
                 unknown,
@@ -52,6 +55,12 @@ impl Look {
         };
         let shards = asks.iter().map(shard).collect();
         Look { at, shards }
+    }
+
+    /// How many messages the shards have that were asked for all they have, known or not.
+    pub(super) fn of_all(&self) -> impl Iterator<Item = (i16, usize)> {
+        let open = self.shards.iter().filter(|shard| shard.is_open);
+        open.map(|shard| (shard.shard, shard.listed))
     }
 
     /// Tells the cursors, now that the messages with these shards and ids have been taken; says whether there may be
