@@ -48,6 +48,11 @@ pub fn postgres_cpu_seconds(postmaster: u32) -> Option<f64> {
     Some(seconds(own.ticks + own.ticks_of_ended + children))
 }
 
+/// The memory that a process has now.
+pub fn rss_bytes(pid: u32) -> Option<u64> {
+    kib(&status(pid)?, "VmRSS")
+}
+
 /// The most memory that a process has had at once.
 pub fn peak_rss_bytes(pid: u32) -> Option<u64> {
     kib(&status(pid)?, "VmHWM")

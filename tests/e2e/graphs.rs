@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tasker_shared::machine;
 use tasker_tests::{Setup, Stack};
 use uuid::Uuid;
 
@@ -476,7 +477,7 @@ async fn cancelling_reaches_running_handlers_at_once() {
     }
     let child = child_of(&directory).expect("it ran");
     let end = Instant::now() + PATIENCE;
-    while Path::new(&format!("/proc/{child}")).exists() {
+    while machine::is_alive(child) {
         assert!(Instant::now() < end, "the program's child still runs");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tasker_shared::machine;
 use tasker_tests::{Process, Setup, Stack, until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,10 +21,8 @@ steps: [ { name: only, handler: { callable: large, initialization: { bytes: 1000
 
 /// The memory of a process, in MiB.
 fn resident(process: &Process) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1));
-    kib.unwrap().parse::<usize>().unwrap() / 1024
+    let bytes = machine::rss_bytes(process.pid()).unwrap();
+    usize::try_from(bytes).unwrap() / MIB
 }
 
 async fn lock(stack: &Stack, sql: &'static str) -> sqlx::Transaction<'static, sqlx::Postgres> {

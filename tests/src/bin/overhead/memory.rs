@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tasker_shared::machine;
 use tasker_tests::otlp::{Manner, Protocol, Receiver};
 use tasker_tests::{Setup, Stack};
 use uuid::Uuid;
@@ -81,16 +82,8 @@ async fn run(stack: &Stack, name: &str, tasks: usize) {
 /// Bytes that are in memory of each process.
 fn resident(stack: &Stack) -> Vec<f64> {
     let pids = stack.processes().map(|(_, process)| process.pid());
-    pids.map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib * 1024.0
-    })
-    .collect()
+    pids.map(|pid| machine::rss_bytes(pid).unwrap() as f64)
+        .collect()
 }
 
 async fn print(stack: &Stack, when: &str, before: &[f64]) {
