@@ -147,7 +147,7 @@ impl Claim {
             self.give_back_unheard(worker).await?;
             self.unheard.looked(now);
         }
-        let probed = self.probe(worker, Instant::now()).await?;
+        let probed = self.probe(worker).await?;
         let free = self.free();
         // Whatever came before is no part of how long the lanes' looks take.
         let takes = self
@@ -217,7 +217,8 @@ impl Claim {
     }
 
     /// Sends one step of a parked target to see whether it answers, where that is due; says whether it did.
-    async fn probe(&mut self, worker: Uuid, now: Instant) -> db::Result<bool> {
+    async fn probe(&mut self, worker: Uuid) -> db::Result<bool> {
+        let now = Instant::now();
         let targets = self.lanes.targets();
         let Some(target) = self.circuits.due(targets, now) else {
             return Ok(false);
