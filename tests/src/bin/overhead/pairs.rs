@@ -75,12 +75,14 @@ pub(super) async fn measure(pairs: usize, seconds: usize) {
 
 /// The medians of runs with telemetry and those without, and of their ratios.
 fn tell(on: &[Run], off: &[Run]) {
-    for (what, of) in [
-        ("steps/s", (|run: &Run| run.steps_per_s) as fn(&Run) -> f64),
+    type Figure = fn(&Run) -> f64;
+    let figures: [(&str, Figure); 2] = [
+        ("steps/s", |run| run.steps_per_s),
         ("us of processor time a step", |run| run.cpu_us),
-    ] {
-        let (on, off): (Vec<f64>, Vec<f64>) =
-            (on.iter().map(of).collect(), off.iter().map(of).collect());
+    ];
+    for (what, of) in figures {
+        let on: Vec<f64> = on.iter().map(of).collect();
+        let off: Vec<f64> = off.iter().map(of).collect();
         let ratios: Vec<f64> = on.iter().zip(&off).map(|(on, off)| on / off).collect();
         println!(
             "on {:.0}, off {:.0} {what}: {:.3}",
