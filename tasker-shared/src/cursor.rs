@@ -20,9 +20,11 @@ pub const MARGIN: i64 = 100_000;
 const AHEAD: Duration = Duration::from_millis(100);
 /// How many times as long as a sweep took is waited for the next, which will take as long.
 const REST: u32 = 50;
+/// The longest such wait: one that took long because everything stood still says nothing of the next.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 fn rest(took: Duration) -> Duration {
-    took.saturating_mul(REST)
+    took.saturating_mul(REST).min(LONGEST_REST)
 }
 
 /// The ids to look at: above `behind`, and up to `until`.
@@ -215,6 +217,22 @@ mod tests {
             3,
             "one of them again, since nothing was heard of it"
         );
+    }
+
+    #[test]
+    fn a_look_that_stood_still_puts_off_the_next_sweep_by_half_a_minute_at_most() {
+        let start = Instant::now();
+        let mut cursor = Cursor::new(start);
+        cursor.span(start);
+        let stood = at(start, 600_000);
+        cursor.brought(Some(1_000_000), false, stood);
+        let from_the_start = |ms| {
+            let now = at(stood, ms);
+            let mut cursor = cursor.clone();
+            cursor.span(now).behind == 0
+        };
+        assert!(!from_the_start(29_999));
+        assert!(from_the_start(30_000));
     }
 
     #[test]
