@@ -93,26 +93,28 @@ impl Pinned {
         until_done(bench, &mut stage, 0, sent).await?;
         outcome.measured(stretch.finish(bench, stage, sent).await?);
 
-        let base = median(&before);
-        let ratio = |rate: f64| rounded(rate / base.max(1e-9));
+        let (base, typical) = (median(&before), median(&during));
+        let shares = [lowest(&before), typical, lowest(&during)];
+        let [lowest_before, ratio, lowest_ratio] =
+            shares.map(|rate| rounded(rate / base.max(1e-9)));
         outcome.find("before_steps_per_s", base);
-        outcome.find("before_lowest_ratio", ratio(lowest(&before)));
-        outcome.find("during_steps_per_s", median(&during));
-        outcome.find("ratio", ratio(median(&during)));
-        outcome.find("lowest_ratio", ratio(lowest(&during)));
+        outcome.find("before_lowest_ratio", lowest_before);
+        outcome.find("during_steps_per_s", typical);
+        outcome.find("ratio", ratio);
+        outcome.find("lowest_ratio", lowest_ratio);
         outcome.find("windows_steps_per_s", json!(during));
-        let percent = |rate: f64| format!("{:.0} %", ratio(rate) * 100.0);
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         // A machine of its own whims has such stretches without a snapshot, too.
         let text = format!(
             "{} steps/s, {} of that at its lowest",
             whole(base),
-            percent(lowest(&before))
+            percent(lowest_before)
         );
         outcome.tell("before", text);
         let text = format!(
             "{} of that, {} at its lowest",
-            percent(median(&during)),
-            percent(lowest(&during))
+            percent(ratio),
+            percent(lowest_ratio)
         );
         outcome.tell("while it is held", text);
         Ok(outcome)
