@@ -18,7 +18,7 @@ pub const MARGIN: i64 = 100_000;
 /// How long looks go on from where the last one ended, while each brings all it asks for. What is behind has just been
 /// taken, and whoever begins there steps over it row by row.
 const AHEAD: Duration = Duration::from_millis(100);
-/// How many times as long as a sweep took is waited for the next, which will take as long.
+/// How many times as long as a sweep or a slice took is waited for the next, which will take as long.
 const REST: u32 = 50;
 /// The longest such wait: one that took long because everything stood still says nothing of the next.
 const LONGEST_REST: Duration = Duration::from_secs(30);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_stood_still_puts_off_the_next_sweep_by_half_a_minute_at_most() {
+    fn a_look_that_stood_still_puts_off_the_next_from_the_start_by_half_a_minute_at_most() {
         let start = Instant::now();
         let mut cursor = Cursor::new(start);
         cursor.span(start);
