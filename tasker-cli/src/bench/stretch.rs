@@ -24,9 +24,10 @@ use crate::failure::Failure;
 const WARM_UP_STEPS: u64 = 400;
 /// PostgreSQL's statistics of a connection may lie about so long before they are added up.
 const STATISTICS: Duration = Duration::from_millis(1_200);
-/// Tasks sent together that make connections tell what they have counted, and how often that is tried.
+/// Tasks sent together that make connections tell what they have counted.
 const NUDGE: u64 = 4;
-const NUDGES: usize = 8;
+/// Looks at whether they have: more than the ten seconds take in which they tell of their own accord.
+const LOOKS: u32 = 10;
 const POLL: Duration = Duration::from_millis(20);
 /// Tasks of which none ends for so long do not end any more.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -158,7 +159,7 @@ impl Stretch {
 }
 
 /// Waits until PostgreSQL has counted what was done so far. A connection that rests keeps its counts to itself for ten
-/// seconds, so a few tasks more make all of them speak.
+/// seconds; a few tasks more make all of them speak sooner, where a task is not wider than all of the warm-up.
 async fn settle(
     bench: &mut Bench,
     stage: &mut Stage,
@@ -166,10 +167,14 @@ async fn settle(
     open: u64,
 ) -> Result<(), Failure> {
     let mut sent = WARM_UP_STEPS;
-    for _ in 0..NUDGES {
+    let is_small = graph.shape.steps() * NUDGE <= WARM_UP_STEPS;
+    for _ in 0..LOOKS {
         tokio::time::sleep(STATISTICS).await;
         if asked(measure::are_rows_counted(&bench.ground.pool).await)? {
             break;
+        }
+        if !is_small {
+            continue;
         }
         let nudge = Load::new(graph, NUDGE).after(sent);
         sent += NUDGE;
