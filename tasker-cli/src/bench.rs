@@ -2,6 +2,7 @@
 //! result of every run. A scenario is a file: what it is given, what it does, what it finds.
 
 mod backlog;
+mod connection;
 mod disk;
 mod ground;
 mod history;

@@ -1,5 +1,7 @@
 //! Tasks asked for: in batches, one request each, or in SQL.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,10 @@ use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tasker_shared::db::measure;
 use tasker_shared::wire::TaskBatchResponse;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::ground::{Ground, asked};
 use super::shape::Graph;
 use super::stage::Stage;
@@ -91,7 +95,7 @@ impl Load {
             Via::Batch => self.in_batches(stage, connections).await,
             Via::Sql => self.in_sql(ground, connections).await,
             Via::Rest => {
-                let answers = self.one_by_one(stage, connections, true).await;
+                let answers = self.one_by_one(stage, connections, true).await?;
                 match answers.created == self.tasks {
                     true => Ok(()),
                     false => Err(Failure::Verdict(format!(
@@ -165,63 +169,79 @@ impl Load {
     }
 
     /// A request each, over so many connections. Where `again`, a task that a busy server refuses is asked for again.
+    /// All connections are one thread's: answers come in bursts, which it takes without being woken for each.
     pub(super) async fn one_by_one(
         self,
         stage: &Stage,
         connections: usize,
         again: bool,
-    ) -> Answers {
-        let next = AtomicU64::new(self.first);
-        let until = self.first + self.tasks;
-        let connection = || async {
-            let mut answers = Answers::default();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= until {
-                    return answers;
-                }
-                let busy = Instant::now() + BUSY;
-                while self.ask(stage, number, &mut answers).await && again && Instant::now() < busy
-                {
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        };
-        let all = futures::future::join_all((0..connections).map(|_| connection())).await;
+    ) -> Result<Answers, Failure> {
+        let address = stage.address();
+        let cannot = |source| Failure::setup("cannot ask over connections", source);
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build()?;
+            Ok(runtime.block_on(self.over(address, connections, again)))
+        });
+        let answers = thread.await.map_err(std::io::Error::from);
+        answers.and_then(|answers| answers).map_err(cannot)
+    }
+
+    async fn over(self, address: SocketAddr, connections: usize, again: bool) -> Answers {
+        let next = Arc::new(AtomicU64::new(self.first));
+        let mut under_way = JoinSet::new();
+        for _ in 0..connections {
+            under_way.spawn(self.over_one(address, Arc::clone(&next), again));
+        }
+        let all = under_way.join_all().await;
         all.into_iter().fold(Answers::default(), Answers::and)
     }
 
+    async fn over_one(self, address: SocketAddr, next: Arc<AtomicU64>, again: bool) -> Answers {
+        let mut answers = Answers::default();
+        let mut connection = Connection::to(address);
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.first + self.tasks {
+                return answers;
+            }
+            let busy = Instant::now() + BUSY;
+            while self.ask(&mut connection, number, &mut answers).await
+                && again
+                && Instant::now() < busy
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
     /// Asks for one task; whether the server was busy.
-    async fn ask(self, stage: &Stage, number: u64, answers: &mut Answers) -> bool {
+    async fn ask(self, connection: &mut Connection, number: u64, answers: &mut Answers) -> bool {
         let began = Instant::now();
-        let answer = post(stage, "/v1/tasks", self.graph.request(number)).await;
-        let answer = match answer {
+        let answer = connection.post("/v1/tasks", self.graph.request(number));
+        let answer = match answer.await {
             Ok(answer) => answer,
-            Err(error) => {
+            Err(silence) => {
                 answers.broken += 1;
-                answers.words.get_or_insert(error.to_string());
+                answers.words.get_or_insert(silence.to_string());
                 return false;
             }
         };
         let status = answer.status();
-        let is_honest = answer.headers().contains_key(RETRY_AFTER);
-        // The connection serves the next request only when the answer has been read.
-        let body = answer.bytes().await;
-        match (status, &body) {
-            (StatusCode::CREATED, Ok(_)) => {
+        match status {
+            StatusCode::CREATED => {
                 answers.created += 1;
                 answers.took_ms.push(began.elapsed().as_secs_f64() * 1e3);
                 return false;
             }
-            (StatusCode::SERVICE_UNAVAILABLE, Ok(_)) if is_honest => {
+            StatusCode::SERVICE_UNAVAILABLE if answer.headers().contains_key(RETRY_AFTER) => {
                 answers.unavailable += 1;
                 return true;
             }
             _ if status.is_server_error() => answers.server_errors += 1,
             _ => answers.broken += 1,
         }
-        let body = body.unwrap_or_default();
-        let words = format!("{status} {}", String::from_utf8_lossy(&body));
+        let words = format!("{status} {}", String::from_utf8_lossy(answer.body()));
         answers.words.get_or_insert(words);
         false
     }

@@ -118,6 +118,11 @@ impl Stage {
         }
     }
 
+    /// Where the server listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
     /// The URL of a path of the server.
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.address)

@@ -44,7 +44,7 @@ impl Submit {
         let load = Load::new(graph, self.tasks);
         let answers = load
             .one_by_one(&stage, usize::from(self.connections), false)
-            .await;
+            .await?;
         until_done(bench, &mut stage, 0, answers.created).await?;
         let measured = stretch.finish(bench, stage, answers.created).await?;
         outcome.measured(measured);
