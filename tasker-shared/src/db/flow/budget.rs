@@ -41,6 +41,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Rows of the tables on a step's way that were written; leases and registrations are not.
 const ROWS: &str = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_stat_user_tables
     WHERE schemaname = 'tasker' AND relname ~ '^(tasks|steps|attempts)_|^(ready|results|delayed|task_counts|requests)$'";
+/// Claims that had to make an entry of their own in the index.
+const MOVED: &str = "SELECT (n_tup_upd - n_tup_hot_upd)::int8 FROM pg_stat_user_tables WHERE relid = 'tasker.ready'::regclass";
 const WAL: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
 
 impl World {
@@ -115,6 +117,7 @@ async fn a_step_writes_as_many_rows_as_its_budget_says() {
         assert!(world.messages().await.is_empty());
         let steps = i64::try_from(case.tasks).unwrap() * sketch::STEPS;
         assert_eq!(rows, case.rows, "{} tasks", case.tasks);
+        assert_eq!(world.number(MOVED).await, 0, "{} tasks", case.tasks);
         let each = wal / steps;
         assert!(
             (1..=case.wal_bytes_a_step).contains(&each),
