@@ -153,9 +153,7 @@ impl Sender {
             for (worker, ended) in by_worker {
                 self.hand_in(worker, ended, &about).await;
             }
-            if holds.len() < MOST {
-                self.pace.carried(holds.len(), began.elapsed());
-            }
+            self.pace.carried(holds.len(), began.elapsed());
             drop(holds);
             self.pace.rest().await;
         }

@@ -44,7 +44,8 @@ impl Throttle {
 
 /// Makes a loop under load rest for as long as its last statement took, so that the next one carries more: what a
 /// statement costs besides its rows is paid less often then, when there is least to spare. One that carried little is
-/// followed by the next at once. So is one that left something behind, which is for whoever asks to know.
+/// followed by the next at once. So is one that carried so much that its rows are all it cost: a rest would leave a
+/// processor idle. And one that left something behind, which is for whoever asks to know.
 #[derive(Debug, Default)]
 pub struct Pace {
     rest: Duration,
@@ -53,12 +54,14 @@ pub struct Pace {
 impl Pace {
     /// A statement that carries so much is one under load.
     const MANY: usize = 8;
+    /// One that carries so much costs nothing worth saving besides its rows.
+    const PLENTY: usize = 128;
     /// The longest rest.
     const LONGEST: Duration = Duration::from_millis(4);
 
     /// Takes note of a statement that carried so much and took so long.
     pub fn carried(&mut self, count: usize, took: Duration) {
-        self.rest = match count >= Pace::MANY {
+        self.rest = match (Pace::MANY..Pace::PLENTY).contains(&count) {
             true => took.min(Pace::LONGEST),
             false => Duration::ZERO,
         };
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_rests_after_statements_that_carry_much_and_no_longer_than_they_took() {
+    fn a_loop_rests_after_statements_that_carry_some_and_no_longer_than_they_took() {
         let mut pace = Pace::default();
         let mut rest = |count, took_ms| {
             pace.carried(count, Duration::from_millis(took_ms));
@@ -158,7 +161,8 @@ mod tests {
         };
         assert_eq!(rest(7, 3), Duration::ZERO);
         assert_eq!(rest(8, 3), Duration::from_millis(3));
-        assert_eq!(rest(200, 50), Pace::LONGEST);
+        assert_eq!(rest(127, 50), Pace::LONGEST);
+        assert_eq!(rest(128, 50), Duration::ZERO, "its rows are what it cost");
         assert_eq!(
             rest(1, 3),
             Duration::ZERO,
