@@ -3,7 +3,6 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -13,8 +12,8 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::stage::REQUEST;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Why there is no answer.
@@ -41,15 +40,8 @@ impl Connection {
         path: &'static str,
         json: String,
     ) -> Result<Response<Bytes>, Silence> {
-        let answer = self.ask(path, json);
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // What is still to come over it answers nothing any more.
-                self.open = None;
-                Err(format!("no answer after {} s", PATIENCE.as_secs()).into())
-            }
-        }
+        let answer = tokio::time::timeout(REQUEST, self.ask(path, json)).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer after {} s", REQUEST.as_secs()).into()))
     }
 
     async fn ask(&mut self, path: &'static str, json: String) -> Result<Response<Bytes>, Silence> {
@@ -59,23 +51,21 @@ impl Connection {
             .header(HOST, self.address.to_string())
             .header(CONTENT_TYPE, JSON)
             .body(Full::from(json))?;
-        let (head, body) = self.open().await?.send_request(request).await?.into_parts();
+        let mut sender = self.sender().await?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
+        // Kept only now: what came later over one that failed would answer nothing any more.
+        self.open = Some(sender);
         Ok(Response::from_parts(head, body))
     }
 
-    async fn open(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Silence> {
-        let mut open = self.open.take();
-        if let Some(sender) = &mut open
-            && sender.ready().await.is_err()
+    async fn sender(&mut self) -> Result<SendRequest<Full<Bytes>>, Silence> {
+        if let Some(mut sender) = self.open.take()
+            && sender.ready().await.is_ok()
         {
-            open = None;
+            return Ok(sender);
         }
-        let sender = match open {
-            Some(sender) => sender,
-            None => connect(self.address).await?,
-        };
-        Ok(self.open.insert(sender))
+        connect(self.address).await
     }
 }
 

@@ -184,7 +184,7 @@ impl Load {
             Ok(runtime.block_on(self.over(address, connections, again)))
         });
         let answers = thread.await.map_err(std::io::Error::from);
-        answers.and_then(|answers| answers).map_err(cannot)
+        answers.flatten().map_err(cannot)
     }
 
     async fn over(self, address: SocketAddr, connections: usize, again: bool) -> Answers {

@@ -19,7 +19,8 @@ use crate::process::ADDRESS_FILE;
 const START: Duration = Duration::from_secs(90);
 const END: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
-const REQUEST: Duration = Duration::from_secs(60);
+/// How long a process may take to answer a request.
+pub(super) const REQUEST: Duration = Duration::from_secs(60);
 const LOG_TAIL_LINES: usize = 15;
 /// What a configuration allows a task by itself.
 const USUAL_STEPS: u64 = 10_002;

@@ -159,7 +159,7 @@ impl Stretch {
 }
 
 /// Waits until PostgreSQL has counted what was done so far. A connection that rests keeps its counts to itself for ten
-/// seconds; a few tasks more make all of them speak sooner, where a task is not wider than all of the warm-up.
+/// seconds; a few tasks more make all of them speak sooner, where these are no more than the warm-up was.
 async fn settle(
     bench: &mut Bench,
     stage: &mut Stage,
