@@ -6,7 +6,7 @@ mod stops;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -101,15 +101,14 @@ async fn until(
     task: Uuid,
     wished: impl Fn(&BTreeMap<String, Value>) -> bool,
 ) -> BTreeMap<String, Value> {
-    let end = Instant::now() + PATIENCE;
-    loop {
+    tasker_tests::until(PATIENCE, async || {
         let steps = stack.steps(task).await;
-        if wished(&steps) {
-            return steps;
+        match wished(&steps) {
+            true => Ok(steps),
+            false => Err(format!("{steps:#?}")),
         }
-        assert!(Instant::now() < end, "{steps:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    })
+    .await
 }
 
 async fn cancel(stack: &Stack, task: Uuid) {

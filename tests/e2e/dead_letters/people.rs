@@ -1,5 +1,7 @@
 //! What people do with dead letters: they look into them, decide, and are told what cannot be done.
 
+use std::path::PathBuf;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use tasker_tests::Stack;
@@ -7,13 +9,19 @@ use tasker_tests::Stack;
 use super::{PATIENCE, broken, entry, id, request, requeue};
 use crate::wire_tables::assert_fits;
 
-#[tokio::test]
-async fn people_look_into_dead_letters_and_decide() {
+/// A stack with a template whose tasks fail for good while `mended` is missing in the directory.
+async fn hopeless() -> (Stack, PathBuf) {
     let stack = Stack::start().await;
     let place = stack.directory("place");
     stack
         .apply_template(&broken("hopeless", "", 64, &place))
         .await;
+    (stack, place)
+}
+
+#[tokio::test]
+async fn people_look_into_dead_letters_and_decide() {
+    let (stack, place) = hopeless().await;
     stack
         .apply_template(&broken("stubborn", "", 1, &place))
         .await;
@@ -110,11 +118,7 @@ async fn people_look_into_dead_letters_and_decide() {
 
 #[tokio::test]
 async fn what_cannot_be_done_to_a_dead_letter_is_refused_with_what_to_do() {
-    let stack = Stack::start().await;
-    let place = stack.directory("place");
-    stack
-        .apply_template(&broken("hopeless", "", 64, &place))
-        .await;
+    let (stack, _) = hopeless().await;
     let later = chrono::Utc::now() + chrono::Duration::hours(1);
     let mut waiting = request("hopeless");
     waiting["run_at"] = json!(later);
@@ -225,11 +229,7 @@ async fn what_cannot_be_done_to_a_dead_letter_is_refused_with_what_to_do() {
 
 #[tokio::test]
 async fn the_command_line_lists_shows_requeues_and_resolves() {
-    let stack = Stack::start().await;
-    let place = stack.directory("place");
-    stack
-        .apply_template(&broken("hopeless", "", 64, &place))
-        .await;
+    let (stack, place) = hopeless().await;
     let tasks = stack.submit_all(&vec![request("hopeless"); 3]).await;
     for &task in &tasks {
         entry(&stack, task).await;

@@ -1,7 +1,7 @@
 //! What becomes of steps that run when their task is cancelled, or their worker is told to end.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tasker_shared::machine;
@@ -57,11 +57,11 @@ async fn cancelling_reaches_running_handlers_at_once() {
         assert_eq!(stack.task(task).await["status"], "cancelled");
     }
     let child = child_of(&directory).expect("it ran");
-    let end = Instant::now() + PATIENCE;
-    while machine::is_alive(child) {
-        assert!(Instant::now() < end, "the program's child still runs");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    tasker_tests::until(PATIENCE, async || match machine::is_alive(child) {
+        true => Err("the program's child still runs".to_owned()),
+        false => Ok(()),
+    })
+    .await;
 }
 
 fn child_of(directory: &Path) -> Option<u32> {
