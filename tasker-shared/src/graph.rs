@@ -3,6 +3,7 @@
 
 use crate::template::Template;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 /// The number of the virtual start.
 pub const START: i32 = 0;
@@ -99,6 +100,22 @@ impl Graph {
     #[must_use]
     pub fn waiting_on(&self, no: i32) -> i32 {
         number(self.parents(no).len())
+    }
+
+    /// The leaf, where there is only one: its end is the task's, so nothing has to be counted behind it, and its join is
+    /// not stored.
+    #[must_use]
+    pub fn only_leaf(&self) -> Option<i32> {
+        match self.parents(self.join()) {
+            [leaf] => Some(*leaf),
+            _ => None,
+        }
+    }
+
+    /// The numbers that have a row in a task: all steps, and the join where it is stored.
+    #[must_use]
+    pub fn rows(&self) -> RangeInclusive<i32> {
+        1..=self.join() - i32::from(self.only_leaf().is_some())
     }
 
     /// The number of the step of that name.

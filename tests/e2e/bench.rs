@@ -214,11 +214,11 @@ async fn a_second_worker_is_compared_with_one() {
 const BUDGET: [(&str, [f64; 4]); 2] = [
     (
         "throughput --shape linear --tasks 3000",
-        [0.05, 0.15, 2_100.0, 10.2],
+        [0.05, 0.15, 2_000.0, 9.7],
     ),
     (
         "latency --shape linear --tasks 60",
-        [8.0, 15.0, 2_100.0, 12.2],
+        [8.0, 15.0, 2_100.0, 11.7],
     ),
 ];
 

@@ -101,7 +101,7 @@ statements! {
                       initiator, source_system, reason, tags, idempotency_key, options, run_at, created_at, updated_at, completed_at, failure,
                       unwell, traceparent, tracestate)
                   SELECT task_uuid, template_id, state, priority, sampled, traced, context::json, correlation_id, parent_correlation_id,
-                      initiator, source_system, reason, ARRAY (SELECT json_array_elements_text(tags::json)), idempotency_key,
+                      initiator, source_system, reason, CASE WHEN tags = '[]' THEN '{}' ELSE ARRAY (SELECT json_array_elements_text(tags::json)) END, idempotency_key,
                       options::json, run_at, created_at, created_at, CASE WHEN begin = 3 THEN created_at END, failure::json,
                       begin = 3, traceparent, tracestate
                     FROM fresh),
@@ -109,7 +109,7 @@ statements! {
                      SELECT state, count(*) FROM fresh WHERE state < 8 GROUP BY state),
          -- where roots that are enqueued at once go
          roots AS (SELECT * FROM unnest($26::int4[], $27::int2[], $28::int4[], $29::int4[]) AS r(template_id, priority, step_no, lane)),
-         -- every step and the join; those of a task that failed at once are cancelled
+         -- every step, and the join where it is stored; those of a task that failed at once are cancelled
          graph AS (INSERT INTO tasker.steps (task_uuid, step_no, state, waiting_on, failed, attempt, tries, lost, lane, message_id, changed_at)
                    SELECT f.task_uuid, s.step_no, CASE WHEN f.begin = 3 THEN 8 WHEN r.lane IS NULL THEN 0 ELSE 1 END, s.waiting_on, 0,
                           CASE WHEN r.lane IS NULL THEN 0 ELSE 1 END, 0, 0, r.lane,

@@ -81,7 +81,8 @@ statements! {
                             f.correlation_id, f.template_id, f.priority, bool_or(f.sampled) AS sampled, bool_or(f.traced) AS traced, f.shard, f.blocks
                        FROM fired f, LATERAL unnest(($8::int4[])[f.lo:f.hi], ($9::int4[])[f.lo:f.hi]) AS c(number, lane)
                       GROUP BY f.task_uuid, c.number, c.lane, f.correlation_id, f.template_id, f.priority, f.shard, f.blocks),
-         -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task
+         -- a child at zero is enqueued, or skipped where a parent failed; the join, which has no lane, ends its task, and where
+         -- none is stored 0 stands for it (`plan::advance::END`)
          moved AS (UPDATE tasker.steps s
                       SET waiting_on = s.waiting_on - l.n, failed = s.failed + l.bad,
                           state = CASE WHEN s.state <> 0 OR s.waiting_on <> l.n THEN s.state
@@ -93,7 +94,7 @@ statements! {
                           changed_at = CASE WHEN s.state = 0 AND s.waiting_on = l.n THEN now() ELSE s.changed_at END
                      FROM lowered l
                     -- the start enqueues what waits for it, and is nothing to a step that a person has moved on
-                    WHERE s.task_uuid = ANY (ARRAY[l.task_uuid]) AND s.step_no = l.number /*<*/AND (l.n > 0 OR s.state = 0)/*|>*/
+                    WHERE l.number > 0 AND s.task_uuid = ANY (ARRAY[l.task_uuid]) AND s.step_no = l.number /*<*/AND (l.n > 0 OR s.state = 0)/*|>*/
                    RETURNING s.task_uuid, s.step_no, s.state, s.waiting_on, s.failed, s.attempt, s.tries, s.lost, s.lane, s.message_id,
                              l.correlation_id, l.template_id, l.priority, l.sampled, l.traced, l.shard, l.blocks),
          queued AS (INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled, traced)
@@ -112,8 +113,11 @@ statements! {
          finished AS (UPDATE tasker.tasks t
                          SET state = CASE WHEN m.failed = 0 THEN 8 WHEN m.blocks THEN 7 ELSE 9 END, updated_at = now(),
                              completed_at = CASE WHEN m.failed > 0 AND m.blocks THEN NULL ELSE now() END, unwell = t.unwell OR m.failed > 0
-                        FROM moved m
-                       WHERE m.lane IS NULL AND m.waiting_on = 0 AND m.state IN (6, 10) AND t.task_uuid = ANY (ARRAY[m.task_uuid]) AND t.state = 3
+                        FROM (SELECT task_uuid, failed, shard, correlation_id, template_id, priority, sampled, traced, blocks
+                                FROM moved WHERE lane IS NULL AND waiting_on = 0 AND state IN (6, 10)
+                              UNION ALL
+                              SELECT task_uuid, bad, shard, correlation_id, template_id, priority, sampled, traced, blocks FROM lowered WHERE number = 0) m
+                       WHERE t.task_uuid = ANY (ARRAY[m.task_uuid]) AND t.state = 3
                       RETURNING t.task_uuid, t.state, t.created_at, m.shard, m.correlation_id, m.template_id, m.priority, m.sampled, m.traced),
          -- the rest of a wide fan-out, what a skipped step's children are to be told, and tasks that become dead letters
          again AS (INSERT INTO tasker.results (shard, kind, task_uuid, correlation_id, sent_at, step_no, attempt, tries, lost, template_id, progress, priority, sampled, traced)

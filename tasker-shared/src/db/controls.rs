@@ -10,6 +10,7 @@ use super::effects::{self, Enqueued, TaskChange};
 use super::pool::Pool;
 use super::transaction::{Moved, Transaction, recent};
 use super::{Error, Result, statements};
+use crate::graph::Graph;
 use crate::ids;
 use crate::metrics::messaging::{self, Operation, Queue};
 use crate::plan::intervene::{Intervention, Snapshot, StepRow};
@@ -149,8 +150,12 @@ pub async fn is_spreading(connection: &mut PgConnection, message: &Message) -> R
     Ok(SPREADING.run(query.fetch_one(connection)).await? > 0)
 }
 
-/// The task with all its steps, locked.
-pub async fn lock(connection: &mut PgConnection, task_uuid: Uuid) -> Result<Snapshot> {
+/// The task, which is of this graph, with all its steps, locked.
+pub async fn lock(
+    connection: &mut PgConnection,
+    task_uuid: Uuid,
+    graph: &Graph,
+) -> Result<Snapshot> {
     let state = sqlx::query_scalar::<_, i16>(LOCK_TASK.sql).bind(task_uuid);
     let state = LOCK_TASK.run(state.fetch_one(&mut *connection)).await?;
     let task = effects::task_state(LOCK_TASK.name, state)?;
@@ -173,7 +178,7 @@ pub async fn lock(connection: &mut PgConnection, task_uuid: Uuid) -> Result<Snap
         })
     };
     let steps = rows.iter().map(step).collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { task, steps })
+    Ok(Snapshot::new(task, steps, graph))
 }
 
 /// Writes the result (JSON text) that a person supplied for a step, before the step changes.

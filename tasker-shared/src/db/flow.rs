@@ -267,7 +267,9 @@ impl World {
         let mut transaction = Transaction::begin(&mut self.connection, "test")
             .await
             .unwrap();
-        let snapshot = controls::lock(&mut transaction, task).await.unwrap();
+        let snapshot = controls::lock(&mut transaction, task, &blueprint.graph)
+            .await
+            .unwrap();
         let plan = intervene::plan(&snapshot, blueprint, &action)?;
         controls::intervene(&mut transaction, &message, &snapshot, &plan, &route)
             .await
@@ -278,7 +280,15 @@ impl World {
     }
 
     async fn state(&mut self, task: Uuid) -> (TaskState, Vec<StepState>) {
-        let snapshot = controls::lock(&mut self.connection, task).await.unwrap();
+        let sql = "SELECT template_id FROM tasker.tasks WHERE task_uuid = $1";
+        let template_id: i32 = sqlx::query_scalar(sql)
+            .bind(task)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        let found = self.blueprints.get([template_id]).await.unwrap();
+        let snapshot = controls::lock(&mut self.connection, task, &found[&template_id].graph);
+        let snapshot = snapshot.await.unwrap();
         (
             snapshot.task,
             snapshot.steps.iter().map(|s| s.state).collect(),

@@ -76,7 +76,7 @@ pub async fn insert(
         return Ok(None);
     };
     let (mut numbers, mut waiting, mut offsets, mut parents) = (vec![], vec![], vec![], vec![]);
-    for number in 1..=graph.join() {
+    for number in graph.rows() {
         numbers.push(number);
         waiting.push(graph.waiting_on(number));
         offsets.push(i32::try_from(parents.len()).unwrap_or(i32::MAX) + 1);

@@ -89,6 +89,14 @@ fn a_line_has_one_root_and_one_leaf() {
 }
 
 #[test]
+fn a_join_behind_an_only_leaf_has_no_row() {
+    let line = graph(&[("a", &[]), ("b", &["a"])]);
+    assert_eq!((line.only_leaf(), line.rows()), (Some(2), 1..=2));
+    let fork = graph(&[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+    assert_eq!((fork.only_leaf(), fork.rows()), (None, 1..=4));
+}
+
+#[test]
 fn a_diamond_declared_upside_down_keeps_declaration_numbers() {
     let diamond = graph(&[
         ("close", &["left", "right"]),

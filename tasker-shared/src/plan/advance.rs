@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Kind, Message, Outcome, Route};
+use crate::graph::START;
 use crate::retry;
 use crate::state::step::{StepEvent, StepState};
 
@@ -53,7 +54,11 @@ impl Move {
     }
 }
 
-/// A child that is told, and the lane it goes to when it becomes ready; the join has none.
+/// The number in place of a join that is not stored: being told is the task's end. It is nobody's, since the start is
+/// never told.
+pub const END: i32 = START;
+
+/// A child that is told, and the lane it goes to when it becomes ready; the join and the end have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Child {
     pub number: i32,
@@ -239,15 +244,25 @@ fn tell(
     );
     let range = shared.entry(key).or_insert_with(|| {
         let start = flat.len();
-        flat.extend(children[from..to].iter().map(|&number| Child {
-            number,
-            lane: route.lane(number),
-        }));
+        flat.extend(
+            children[from..to]
+                .iter()
+                .map(|&number| child(number, route)),
+        );
         start..flat.len()
     });
     decided.step.children = range.clone();
     decided.step.next = (to < children.len()).then(|| i32::try_from(to).unwrap_or(i32::MAX));
     to - from
+}
+
+fn child(number: i32, route: &Route) -> Child {
+    let graph = &route.blueprint.graph;
+    let is_end = number == graph.join() && graph.only_leaf().is_some();
+    Child {
+        number: if is_end { END } else { number },
+        lane: route.lane(number),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! un-skipping and enqueuing again follow one rule.
 
 use super::Blueprint;
+use crate::graph::Graph;
 use crate::state::step::{StepEvent, StepState};
 use crate::state::task::{TaskEvent, TaskState};
 
@@ -21,7 +22,7 @@ pub enum Action {
     Complete { step_no: i32 },
 }
 
-/// A step as stored; the last of a task's is its join.
+/// A step as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepRow {
     pub state: StepState,
@@ -31,14 +32,15 @@ pub struct StepRow {
     pub lost: i32,
 }
 
-/// A task with all its steps, by number from 1 on.
+/// A task with all its steps, by number from 1 on; the last is its join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub task: TaskState,
     pub steps: Vec<StepRow>,
 }
 
-/// What is to be written: the steps that change, by number, and the task's state where it changes.
+/// What is to be written: the steps that change, by number, and the task's state where it changes. A join that is not
+/// stored may be among the steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intervention {
     pub task: Option<TaskState>,
@@ -63,6 +65,29 @@ pub enum Refused {
     /// The task has no such step.
     #[error("the task has no step with number {0}")]
     NoStep(i32),
+}
+
+impl Snapshot {
+    /// The snapshot of a task by the rows of its steps. Behind an only leaf the join is what follows from the leaf.
+    pub fn new(task: TaskState, mut steps: Vec<StepRow>, graph: &Graph) -> Snapshot {
+        if let Some(leaf) = graph.only_leaf() {
+            steps.truncate(graph.len());
+            let (waiting_on, failed) = count(&steps, &[leaf]);
+            steps.push(StepRow {
+                state: match row(&steps, leaf).map(|leaf| leaf.state) {
+                    Some(StepState::Cancelled) => StepState::Cancelled,
+                    Some(state) if state.ended_badly() => StepState::Skipped,
+                    Some(state) if state.has_ended() => StepState::Complete,
+                    _ => StepState::Pending,
+                },
+                waiting_on,
+                failed,
+                tries: 0,
+                lost: 0,
+            });
+        }
+        Snapshot { task, steps }
+    }
 }
 
 /// Plans `action` on `snapshot`, a task of `blueprint`.
@@ -172,14 +197,7 @@ fn recount(steps: &mut [StepRow], before: &[StepRow], blueprint: &Blueprint) {
     let graph = &blueprint.graph;
     for &number in graph.order().iter().chain([&graph.join()]) {
         let parents = graph.parents(number);
-        let (mut waiting_on, mut failed) = (0, 0);
-        for &parent in parents {
-            match row(steps, parent).map(|p| p.state) {
-                Some(state) if state.ended_badly() => failed += 1,
-                Some(state) if state.has_ended() => {}
-                _ => waiting_on += 1,
-            }
-        }
+        let (waiting_on, failed) = count(steps, parents);
         let Some(step) = usize::try_from(number - 1)
             .ok()
             .and_then(|i| steps.get_mut(i))
@@ -203,6 +221,19 @@ fn recount(steps: &mut [StepRow], before: &[StepRow], blueprint: &Blueprint) {
             };
         }
     }
+}
+
+/// How many of these have not ended, and how many ended badly.
+fn count(steps: &[StepRow], parents: &[i32]) -> (i32, i32) {
+    let (mut waiting_on, mut failed) = (0, 0);
+    for &parent in parents {
+        match row(steps, parent).map(|p| p.state) {
+            Some(state) if state.ended_badly() => failed += 1,
+            Some(state) if state.has_ended() => {}
+            _ => waiting_on += 1,
+        }
+    }
+    (waiting_on, failed)
 }
 
 fn row(steps: &[StepRow], number: i32) -> Option<&StepRow> {

@@ -309,9 +309,11 @@ impl Audit {
         let by_name: BTreeMap<&str, &Shape> = shapes.iter().map(|s| (s.name, s)).collect();
         let nothing = History::default();
         for (key, wanted) in accepted {
-            let ends = by_name[wanted.shape].ends(wanted.n);
-            // The nameless join stands behind the last.
-            for (step_no, end) in (1..).zip(ends.iter().map(Some).chain([None])) {
+            let shape = by_name[wanted.shape];
+            let ends = shape.ends(wanted.n);
+            // Behind the last stands the nameless join, where it has something to count.
+            let join = (shape.leaves() > 1).then_some(None);
+            for (step_no, end) in (1..).zip(ends.iter().map(Some).chain(join)) {
                 let place = format!(
                     "{key} ({}), step {step_no} of {}",
                     wanted.shape, wanted.task

@@ -134,6 +134,13 @@ pub fn all() -> Vec<Shape> {
 }
 
 impl Shape {
+    /// How many steps nothing waits for.
+    #[must_use]
+    pub fn leaves(&self) -> usize {
+        let waits_for = |n: &usize| self.steps.iter().any(|step| step.parents.contains(n));
+        (0..self.steps.len()).filter(|n| !waits_for(n)).count()
+    }
+
     /// The template as YAML, where `target` is whom `http` steps ask.
     #[must_use]
     pub fn yaml(&self, target: SocketAddr) -> String {

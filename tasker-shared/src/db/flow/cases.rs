@@ -83,6 +83,32 @@ async fn a_failure_travels_to_the_join_and_a_retry_brings_the_task_home() {
 }
 
 #[tokio::test]
+async fn a_task_that_was_stored_with_a_join_behind_its_only_leaf_ends_by_the_leaf() {
+    let mut world = World::new().await;
+    let blueprint = world.template("pair", &chain(2)).await;
+    // As templates were stored once.
+    let join = "INSERT INTO tasker.template_steps (template_id, step_no, waiting_on, parents) VALUES ($1, 3, 1, '{2}')";
+    let join = sqlx::query(join).bind(blueprint.template_id);
+    join.execute(&world.pool).await.unwrap();
+    let task = world.submit(&blueprint).await;
+    assert_eq!(world.count("steps").await, 3);
+    assert_eq!(world.drain(&[2]).await, 2);
+    let failed = vec![S::Complete, S::Error, S::Skipped];
+    assert_eq!(world.state(task).await, (TaskState::Error, failed));
+
+    world
+        .intervene(&blueprint, task, intervene::Action::Retry)
+        .await
+        .unwrap();
+    assert_eq!(world.drain(&[]).await, 1);
+    assert_eq!(
+        world.state(task).await,
+        (TaskState::Complete, vec![S::Complete; 3])
+    );
+    world.assert_settled().await;
+}
+
+#[tokio::test]
 async fn a_failing_root_skips_everything_behind_it_however_deep() {
     let mut world = World::new().await;
     let blueprint = world.template("deep", &chain(30)).await;

@@ -82,15 +82,12 @@ fn a_success_ends_the_step_and_tells_its_children_and_their_lanes() {
 }
 
 #[test]
-fn the_last_step_tells_the_join_which_has_no_lane() {
-    let (_, children) = one(&diamond(), ended(Outcome::Success, 4));
-    assert_eq!(
-        children,
-        [Child {
-            number: 5,
-            lane: None
-        }]
-    );
+fn leaves_tell_the_join_which_has_no_lane_and_an_only_leaf_the_end() {
+    let (one_leaf, three_leaves) = (diamond(), fan_out(3));
+    for (route, leaf, number) in [(&one_leaf, 4, END), (&three_leaves, 3, 5)] {
+        let (_, children) = one(route, ended(Outcome::Success, leaf));
+        assert_eq!(children, [Child { number, lane: None }]);
+    }
 }
 
 #[test]

@@ -81,6 +81,35 @@ fn cancelling_ends_every_step_that_has_not_ended() {
 }
 
 #[test]
+fn behind_an_only_leaf_the_join_is_what_follows_from_the_leaf_whatever_is_stored() {
+    let blueprint = diamond("fail");
+    for (leaf, join) in [
+        (S::Pending, S::Pending),
+        (S::Enqueued, S::Pending),
+        (S::Complete, S::Complete),
+        (S::ResolvedManually, S::Complete),
+        (S::Error, S::Skipped),
+        (S::Skipped, S::Skipped),
+        (S::Cancelled, S::Cancelled),
+    ] {
+        let states = |join| [S::Complete, S::Complete, S::Complete, leaf, join];
+        let expected = &snapshot(T::StepsInProcess, states(join), &blueprint).steps[4];
+        let mut rows = snapshot(T::StepsInProcess, states(S::Pending), &blueprint).steps;
+        for stored in [5, 4] {
+            rows.truncate(stored);
+            let made = Snapshot::new(T::StepsInProcess, rows.clone(), &blueprint.graph);
+            assert_eq!(made.steps.len(), 5);
+            let made = &made.steps[4];
+            assert_eq!(
+                (made.state, made.waiting_on, made.failed),
+                (join, expected.waiting_on, expected.failed),
+                "{leaf:?}, {stored} rows"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_task_that_has_ended_is_not_cancelled() {
     let blueprint = diamond("fail");
     for task in [T::Complete, T::Error, T::Cancelled, T::ResolvedManually] {

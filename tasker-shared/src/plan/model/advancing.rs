@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::advance::{Advance, Move, plan};
+use super::super::advance::{Advance, END, Move, plan};
 use super::super::{Kind, Message};
 use super::Delivery;
 use super::world::{Broken, Task, Waiting, World};
@@ -155,7 +155,12 @@ impl World {
         for step in fired {
             let task = self.task_of(&step.message);
             for child in &plan.children[step.children.clone()] {
-                let told = told.entry((task, child.number)).or_default();
+                // Every task has a join here.
+                let number = match child.number {
+                    END => self.blueprint.graph.join(),
+                    number => number,
+                };
+                let told = told.entry((task, number)).or_default();
                 told.lane = child.lane;
                 told.parents += i32::from(step.message.step_no > 0);
                 told.bad += i32::from(step.bad);

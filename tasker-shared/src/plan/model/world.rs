@@ -39,7 +39,7 @@ pub(crate) enum Broken {
     Buried,
 }
 
-/// A row of `steps`; the last of a task is its join.
+/// A row of `steps`; the last of a task is its join, which every task has here, whether it is stored or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) state: S,

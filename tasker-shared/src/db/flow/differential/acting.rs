@@ -196,7 +196,10 @@ impl Beside<'_> {
             return transaction.rollback().await.unwrap();
         }
         let task_uuid = message.task_uuid;
-        let snapshot = controls::lock(&mut transaction, task_uuid).await.unwrap();
+        let graph = &self.route.blueprint.graph;
+        let snapshot = controls::lock(&mut transaction, task_uuid, graph)
+            .await
+            .unwrap();
         let action = &self.wishes[&message.control.unwrap()];
         if let Ok(plan) = intervene::plan(&snapshot, &self.route.blueprint, action) {
             if let intervene::Action::Resolve { step_no }

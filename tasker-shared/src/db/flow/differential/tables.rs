@@ -74,7 +74,7 @@ fn modelled(world: &model::World) -> Vec<String> {
             task.state as i16,
             flag(task.buried)
         ));
-        for (step_no, s) in (1..).zip(&task.steps) {
+        for (step_no, s) in world.blueprint.graph.rows().zip(&task.steps) {
             let queued = s.state == StepState::Enqueued
                 && s.message.is_some_and(|id| world.ready.contains_key(&id));
             lines.push(format!(
