@@ -53,17 +53,19 @@ impl Blueprints {
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() {
-            for (id, definition) in db::templates::get(&self.pool, &missing).await? {
-                found.insert(id, self.keep(id, definition.0));
+            for (id, definition, joined) in db::templates::get(&self.pool, &missing).await? {
+                found.insert(id, self.keep(id, definition.0, joined));
             }
         }
         Ok(found)
     }
 
-    /// Puts a stored template in the cache.
-    fn keep(&self, id: i32, template: Template) -> Arc<Blueprint> {
+    /// Puts a stored template in the cache; `joined` where its join is stored, too.
+    fn keep(&self, id: i32, template: Template, joined: bool) -> Arc<Blueprint> {
         let template = template.for_environment(&self.environment);
-        let blueprint = Arc::new(Blueprint::new(id, template));
+        let mut blueprint = Blueprint::new(id, template);
+        blueprint.last = blueprint.last.filter(|_| !joined);
+        let blueprint = Arc::new(blueprint);
         self.by_id.insert(id, blueprint.clone());
         blueprint
     }

@@ -102,8 +102,7 @@ impl Graph {
         number(self.parents(no).len())
     }
 
-    /// The leaf, where there is only one: its end is the task's, so nothing has to be counted behind it, and its join is
-    /// not stored.
+    /// The leaf, where there is only one: nothing has to be counted behind it.
     #[must_use]
     pub fn only_leaf(&self) -> Option<i32> {
         match self.parents(self.join()) {
@@ -112,7 +111,8 @@ impl Graph {
         }
     }
 
-    /// The numbers that have a row in a task: all steps, and the join where it is stored.
+    /// The numbers that are stored with a template and get rows in its tasks: all steps, and the join unless it stands
+    /// behind an only leaf.
     #[must_use]
     pub fn rows(&self) -> RangeInclusive<i32> {
         1..=self.join() - i32::from(self.only_leaf().is_some())

@@ -149,6 +149,9 @@ pub struct Blueprint {
     /// With this process's environment applied.
     pub template: Template,
     pub graph: Graph,
+    /// The step whose end is the task's: the only leaf, where no join is stored behind it. Templates that were stored
+    /// before an only leaf did without have one.
+    pub last: Option<i32>,
     pub namespace: Name,
     /// The template's name.
     pub task_type: Name,
@@ -167,6 +170,7 @@ impl Blueprint {
             steps: template.steps.iter().map(|s| Name::of(&s.name)).collect(),
             targets: template.steps.iter().map(target).collect(),
             template,
+            last: graph.only_leaf(),
             graph,
         }
     }

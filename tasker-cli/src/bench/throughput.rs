@@ -33,7 +33,7 @@ pub(crate) struct Throughput {
     /// Requests at once [default: 2, with --via rest 64]
     #[arg(long, value_name = "C", value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: Option<u16>,
-    /// Run the least that steps can cost PostgreSQL as well, and compare
+    /// Run the bare cycle of steps in PostgreSQL as well, and compare
     #[arg(long)]
     sketch: bool,
 }

@@ -10,11 +10,10 @@ use super::effects::{self, Enqueued, TaskChange};
 use super::pool::Pool;
 use super::transaction::{Moved, Transaction, recent};
 use super::{Error, Result, statements};
-use crate::graph::Graph;
 use crate::ids;
 use crate::metrics::messaging::{self, Operation, Queue};
 use crate::plan::intervene::{Intervention, Snapshot, StepRow};
-use crate::plan::{Message, Route};
+use crate::plan::{Blueprint, Message, Route};
 use crate::state::step::StepState;
 use crate::state::task::TaskState;
 
@@ -150,11 +149,11 @@ pub async fn is_spreading(connection: &mut PgConnection, message: &Message) -> R
     Ok(SPREADING.run(query.fetch_one(connection)).await? > 0)
 }
 
-/// The task, which is of this graph, with all its steps, locked.
+/// The task, which is of `blueprint`, with all its steps, locked.
 pub async fn lock(
     connection: &mut PgConnection,
     task_uuid: Uuid,
-    graph: &Graph,
+    blueprint: &Blueprint,
 ) -> Result<Snapshot> {
     let state = sqlx::query_scalar::<_, i16>(LOCK_TASK.sql).bind(task_uuid);
     let state = LOCK_TASK.run(state.fetch_one(&mut *connection)).await?;
@@ -178,7 +177,7 @@ pub async fn lock(
         })
     };
     let steps = rows.iter().map(step).collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot::new(task, steps, graph))
+    Ok(Snapshot::new(task, steps, blueprint))
 }
 
 /// Writes the result (JSON text) that a person supplied for a step, before the step changes.

@@ -267,7 +267,7 @@ impl World {
         let mut transaction = Transaction::begin(&mut self.connection, "test")
             .await
             .unwrap();
-        let snapshot = controls::lock(&mut transaction, task, &blueprint.graph)
+        let snapshot = controls::lock(&mut transaction, task, blueprint)
             .await
             .unwrap();
         let plan = intervene::plan(&snapshot, blueprint, &action)?;
@@ -287,7 +287,7 @@ impl World {
             .await
             .unwrap();
         let found = self.blueprints.get([template_id]).await.unwrap();
-        let snapshot = controls::lock(&mut self.connection, task, &found[&template_id].graph);
+        let snapshot = controls::lock(&mut self.connection, task, &found[&template_id]);
         let snapshot = snapshot.await.unwrap();
         (
             snapshot.task,

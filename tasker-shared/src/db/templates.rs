@@ -38,7 +38,8 @@ statements! {
          VALUES ($1, $2, $3, $4::text::json, $5, $6)
          ON CONFLICT DO NOTHING RETURNING template_id";
     INSERT_STEPS, "insert_template_steps" =
-        // parents comes as one flat array, each step's part from `lo` to `hi`
+        // parents comes as one flat array, each step's part from `lo` to `hi`; the join is stored as a step, unless it stands behind
+        // an only leaf
         "INSERT INTO tasker.template_steps (template_id, step_no, waiting_on, parents)
          SELECT $1, s.step_no, s.waiting_on, coalesce(($5::int4[])[s.lo:s.lo + s.waiting_on - 1], '{}')
            FROM unnest($2::int4[], $3::int4[], $4::int4[]) AS s(step_no, waiting_on, lo)";
@@ -46,7 +47,8 @@ statements! {
         "SELECT template_id, namespace, name, version, definition, source, created_at
            FROM tasker.templates WHERE namespace = $1 AND name = $2 AND version = $3";
     GET, "get_templates" =
-        "SELECT template_id, definition FROM tasker.templates WHERE template_id = ANY ($1)";
+        "SELECT template_id, definition, EXISTS (SELECT 1 FROM tasker.template_steps s WHERE s.template_id = t.template_id AND s.step_no = t.step_count + 1) AS joined
+           FROM tasker.templates t WHERE template_id = ANY ($1)";
     VERSIONS, "list_template_versions" =
         "SELECT template_id, version FROM tasker.templates WHERE namespace = $1 AND name = $2";
     LIST, "list_templates" =
@@ -106,8 +108,8 @@ pub async fn find(
     FIND.run(query.fetch_optional(pool)).await
 }
 
-/// The definitions of templates by id; ids that do not exist are left out.
-pub async fn get(pool: &Pool, ids: &[i32]) -> Result<Vec<(i32, Json<Template>)>> {
+/// The definitions of templates by id, and whether a join is stored behind the steps; ids that do not exist are left out.
+pub async fn get(pool: &Pool, ids: &[i32]) -> Result<Vec<(i32, Json<Template>, bool)>> {
     GET.run(sqlx::query_as(GET.sql).bind(ids).fetch_all(pool))
         .await
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Kind, Message, Outcome, Route};
+use super::{Blueprint, Kind, Message, Outcome, Route};
 use crate::graph::START;
 use crate::retry;
 use crate::state::step::{StepEvent, StepState};
@@ -41,7 +41,7 @@ pub struct Move {
     pub children: std::ops::Range<usize>,
     /// Where not all children were told: how many have been, for the next message.
     pub next: Option<i32>,
-    /// What the task does when its join is reached with failures.
+    /// What the task does when it comes to its end with failures.
     pub blocks: bool,
 }
 
@@ -257,8 +257,8 @@ fn tell(
 }
 
 fn child(number: i32, route: &Route) -> Child {
-    let graph = &route.blueprint.graph;
-    let is_end = number == graph.join() && graph.only_leaf().is_some();
+    let Blueprint { graph, last, .. } = &*route.blueprint;
+    let is_end = number == graph.join() && last.is_some();
     Child {
         number: if is_end { END } else { number },
         lane: route.lane(number),

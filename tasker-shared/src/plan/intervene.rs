@@ -3,7 +3,6 @@
 //! un-skipping and enqueuing again follow one rule.
 
 use super::Blueprint;
-use crate::graph::Graph;
 use crate::state::step::{StepEvent, StepState};
 use crate::state::task::{TaskEvent, TaskState};
 
@@ -68,10 +67,10 @@ pub enum Refused {
 }
 
 impl Snapshot {
-    /// The snapshot of a task by the rows of its steps. Behind an only leaf the join is what follows from the leaf.
-    pub fn new(task: TaskState, mut steps: Vec<StepRow>, graph: &Graph) -> Snapshot {
-        if let Some(leaf) = graph.only_leaf() {
-            steps.truncate(graph.len());
+    /// The snapshot of a task of `blueprint` by the rows of its steps. A join that is not stored is what follows from the
+    /// last step.
+    pub fn new(task: TaskState, mut steps: Vec<StepRow>, blueprint: &Blueprint) -> Snapshot {
+        if let Some(leaf) = blueprint.last {
             let (waiting_on, failed) = count(&steps, &[leaf]);
             steps.push(StepRow {
                 state: match row(&steps, leaf).map(|leaf| leaf.state) {

@@ -131,7 +131,7 @@ async fn change(
             )));
         }
     };
-    let snapshot = controls::lock(transaction, message.task_uuid, &route.blueprint.graph).await?;
+    let snapshot = controls::lock(transaction, message.task_uuid, &route.blueprint).await?;
     if let Action::Retry {
         entry: Some(entry), ..
     } = action

@@ -83,13 +83,16 @@ async fn a_failure_travels_to_the_join_and_a_retry_brings_the_task_home() {
 }
 
 #[tokio::test]
-async fn a_task_that_was_stored_with_a_join_behind_its_only_leaf_ends_by_the_leaf() {
+async fn a_task_whose_template_was_stored_with_a_join_behind_its_only_leaf_ends_by_the_join() {
     let mut world = World::new().await;
     let blueprint = world.template("pair", &chain(2)).await;
-    // As templates were stored once.
+    // As templates were stored before an only leaf did without, which is known from when one is read.
     let join = "INSERT INTO tasker.template_steps (template_id, step_no, waiting_on, parents) VALUES ($1, 3, 1, '{2}')";
     let join = sqlx::query(join).bind(blueprint.template_id);
     join.execute(&world.pool).await.unwrap();
+    world.blueprints = Blueprints::new(world.pool.clone(), "test");
+    let found = world.blueprints.get([blueprint.template_id]).await.unwrap();
+    let blueprint = found[&blueprint.template_id].clone();
     let task = world.submit(&blueprint).await;
     assert_eq!(world.count("steps").await, 3);
     assert_eq!(world.drain(&[2]).await, 2);
@@ -101,6 +104,10 @@ async fn a_task_that_was_stored_with_a_join_behind_its_only_leaf_ends_by_the_lea
         .await
         .unwrap();
     assert_eq!(world.drain(&[]).await, 1);
+    let joined =
+        "SELECT count(*) FROM tasker.steps WHERE step_no = 3 AND state = 6 AND waiting_on = 0";
+    let joined = sqlx::query_scalar(joined).fetch_one(&world.pool);
+    assert_eq!(joined.await.ok(), Some(1_i64));
     assert_eq!(
         world.state(task).await,
         (TaskState::Complete, vec![S::Complete; 3])

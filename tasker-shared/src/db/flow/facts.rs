@@ -167,7 +167,7 @@ async fn an_intervention_tells_what_it_enqueued_and_how_old_the_task_is() {
     let route = world.route(&blueprint, 0).await;
     let connection = &mut world.connection;
     let mut transaction = Transaction::begin(connection, "test").await.unwrap();
-    let before = controls::lock(&mut transaction, task, &blueprint.graph)
+    let before = controls::lock(&mut transaction, task, &blueprint)
         .await
         .unwrap();
     let plan = intervene::plan(&before, &blueprint, &intervene::Action::Retry).unwrap();

@@ -63,10 +63,10 @@ impl World {
             tries: s.tries,
             lost: s.lost,
         });
-        Snapshot {
-            task: self.tasks[task].state,
-            steps: steps.collect(),
-        }
+        // The join, too, where it is stored.
+        let stored = self.blueprint.graph.rows().count();
+        let steps = steps.take(stored).collect();
+        Snapshot::new(self.tasks[task].state, steps, &self.blueprint)
     }
 
     /// `revoke_messages` and `change_steps`.

@@ -196,8 +196,8 @@ impl Beside<'_> {
             return transaction.rollback().await.unwrap();
         }
         let task_uuid = message.task_uuid;
-        let graph = &self.route.blueprint.graph;
-        let snapshot = controls::lock(&mut transaction, task_uuid, graph)
+        let blueprint = &self.route.blueprint;
+        let snapshot = controls::lock(&mut transaction, task_uuid, blueprint)
             .await
             .unwrap();
         let action = &self.wishes[&message.control.unwrap()];
