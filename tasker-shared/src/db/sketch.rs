@@ -1,7 +1,7 @@
 //! A step's bare cycle: all that is durable about it (accept, claim under a lease, submit, advance, end the task) as
-//! set-based statements on tables of their own, without lanes, retries or telemetry, and with a join behind every task. `tasker bench
-//! throughput --sketch` and `tasker bench latency --sketch` run it in the same database, for Tasker's own speed to be
-//! seen against it.
+//! set-based statements on tables of their own, without lanes, retries or telemetry, and with a join behind every task.
+//! `tasker bench throughput --sketch` and `tasker bench latency --sketch` run it in the same database, for Tasker's own
+//! speed to be seen against it.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -47,8 +47,8 @@ statements! {
         "SELECT template_id, namespace, name, version, definition, source, created_at
            FROM tasker.templates WHERE namespace = $1 AND name = $2 AND version = $3";
     GET, "get_templates" =
-        "SELECT template_id, definition, EXISTS (SELECT 1 FROM tasker.template_steps s WHERE s.template_id = t.template_id AND s.step_no = t.step_count + 1) AS joined
-           FROM tasker.templates t WHERE template_id = ANY ($1)";
+        "SELECT template_id, definition, EXISTS (SELECT 1 FROM tasker.template_steps s WHERE s.template_id = templates.template_id AND s.step_no = step_count + 1) AS joined
+           FROM tasker.templates WHERE template_id = ANY ($1)";
     VERSIONS, "list_template_versions" =
         "SELECT template_id, version FROM tasker.templates WHERE namespace = $1 AND name = $2";
     LIST, "list_templates" =
