@@ -3,16 +3,18 @@
 
 mod applying;
 mod budget;
-mod cases;
 mod circuits;
 mod crash;
 mod dead;
+mod deliveries;
 mod differential;
 mod facts;
 mod gauges;
+mod graphs;
 mod measured;
 mod rescued;
 mod stale;
+mod tasks;
 mod told;
 mod weeks;
 
@@ -51,6 +53,11 @@ struct World {
     blueprints: Blueprints,
     rules: Rules,
 }
+
+const DIAMOND: &str = "  - {name: a, handler: {callable: echo}}
+  - {name: b, handler: {callable: echo}, dependencies: [a], retry: {max_attempts: 2, backoff: none}}
+  - {name: c, handler: {callable: echo}, dependencies: [a]}
+  - {name: d, handler: {callable: echo}, dependencies: [b, c]}\n";
 
 /// The steps of a template in a line.
 fn chain(length: usize) -> String {
