@@ -93,9 +93,13 @@ impl Target {
         self.is_pooled
     }
 
-    /// The same for statements that reach rows by key: one plan serves every call.
+    /// The same for statements that reach rows by key: one plan serves every call. It may have been made when a table
+    /// that grows had a page or two, which is quickest read whole; a minute later it has thousands, so none is.
     pub fn by_key(&self) -> Target {
-        self.with(&[("plan_cache_mode", "force_generic_plan")])
+        self.with(&[
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+        ])
     }
 
     /// The same for statements on batches that come as arrays. The planner cannot see how long an array
@@ -136,12 +140,12 @@ impl Target {
     /// the database has been away, whoever asks next gets none of the dead ones. Its statements reach rows by
     /// key.
     pub fn pool(&self, connections: u32) -> Pool {
-        Pool::new("general", self.unmeasured_pool(connections))
+        Pool::new("general", self.by_key().unmeasured_pool(connections))
     }
 
     /// A small pool beside the general one, for the duties of a server that must not wait until that is free.
     pub fn duties(&self) -> Pool {
-        Pool::new("duties", self.unmeasured_pool(DUTIES))
+        Pool::new("duties", self.batches().unmeasured_pool(DUTIES))
     }
 
     /// The same as the library has it.
@@ -162,7 +166,7 @@ impl Target {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(self.by_key().options)
+            .connect_lazy_with(self.options.clone())
     }
 
     /// A connection of its own.

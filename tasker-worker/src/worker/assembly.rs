@@ -80,7 +80,7 @@ impl Lease {
         let wakes = Wakes::default();
         let pgmq = Breaker::new("pgmq", config.circuit_breakers.pgmq().into());
         let heartbeat = Heartbeat {
-            connection: Pinned::new(targets.target.by_key()),
+            connection: Pinned::new(targets.target.batches()),
             registration: registration(worker, address),
             interval: Duration::from_millis(config.worker.heartbeat_interval_ms),
             worker: tell,
