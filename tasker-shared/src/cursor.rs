@@ -2,6 +2,7 @@
 //! what was seen before costs nothing for entries that are dead but not yet removed, however long some
 //! session keeps them so; what commits late, below the cursor, is found by sweeps.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use slices::Slices;
@@ -10,14 +11,21 @@ mod slices;
 
 /// A message that commits within this time of a later one is found without a sweep.
 const SETTLING: Duration = Duration::from_secs(1);
+/// Most that commit late do so within this time: they are found by any look that does not go on from the last one.
+const NEAR: Duration = Duration::from_millis(100);
+/// How often it is noted how far looks have come.
+const NOTE: Duration = Duration::from_millis(50);
 /// How often a look goes back by `MARGIN` ids.
 const SWEEP: Duration = Duration::from_secs(2);
 /// How far behind what was seen messages that are on time can lie: what all processes together take of the ids in some
 /// seconds.
 pub const MARGIN: i64 = 100_000;
-/// How long looks go on from where the last one ended, while each brings all it asks for. What is behind has just been
-/// taken, and whoever begins there steps over it row by row.
-const AHEAD: Duration = Duration::from_millis(100);
+/// How long at least after a look at all that is not settled the next one is. Whoever begins there steps over what has
+/// just been taken, row by row.
+const BACK: Duration = Duration::from_millis(100);
+/// How many times as long as it took, and how long at most.
+const REST_BACK: u32 = 20;
+const LONGEST_BACK: Duration = Duration::from_secs(1);
 /// How many times as long as a sweep or a slice took is waited for the next, which will take as long.
 const REST: u32 = 50;
 /// The longest such wait: one that took long because everything stood still says nothing of the next.
@@ -54,9 +62,8 @@ impl Span {
 pub struct Cursor {
     /// What commits below this may be found by sweeps alone.
     settled: i64,
-    /// The frontier when `marked` was taken: settled once it is `SETTLING` old.
-    at_mark: i64,
-    marked: Instant,
+    /// What the frontier was at some times, the oldest first: settled once that is `SETTLING` ago.
+    noted: VecDeque<(Instant, i64)>,
     /// Everything up to here that could be seen was taken.
     frontier: i64,
     highest: i64,
@@ -66,7 +73,7 @@ pub struct Cursor {
     /// What was asked for, and when.
     span: Span,
     asked: Instant,
-    looked_back: Instant,
+    back_due: Instant,
     sweep_due: Instant,
     slices: Slices,
 }
@@ -80,6 +87,8 @@ enum Look {
     Sweep,
     /// What is not settled.
     Back,
+    /// What came lately.
+    Near,
     /// What comes after the last look.
     Ahead,
 }
@@ -89,15 +98,14 @@ impl Cursor {
     pub fn new(now: Instant) -> Cursor {
         Cursor {
             settled: 0,
-            at_mark: 0,
-            marked: now,
+            noted: VecDeque::new(),
             frontier: 0,
             highest: 0,
             is_filled: false,
             look: Look::Slice,
             span: Span::behind(0),
             asked: now,
-            looked_back: now,
+            back_due: now,
             sweep_due: now,
             slices: Slices::default(),
         }
@@ -106,20 +114,18 @@ impl Cursor {
     /// The ids to look at, beginning now. What the look brings is to be told by [`Cursor::brought`]; a look of
     /// which nothing is told did not take place.
     pub fn span(&mut self, now: Instant) -> Span {
-        if now.duration_since(self.marked) >= SETTLING {
-            self.settled = self.settled.max(self.at_mark);
-            self.at_mark = self.frontier;
-            self.marked = now;
-        }
+        self.settle(now);
         self.asked = now;
         self.look = if self.slices.are_due(now) {
             Look::Slice
         } else if now >= self.sweep_due {
             Look::Sweep
-        } else if !self.is_filled || now.duration_since(self.looked_back) >= AHEAD {
+        } else if now >= self.back_due {
             Look::Back
-        } else {
+        } else if self.is_filled {
             Look::Ahead
+        } else {
+            Look::Near
         };
         // A sweep that was filled leaves the frontier below what is settled, until looks have passed that again.
         let back = self.settled.min(self.frontier);
@@ -127,9 +133,30 @@ impl Cursor {
             Look::Slice => self.slices.next(self.settled),
             Look::Sweep => Span::behind((back - MARGIN).max(0)),
             Look::Back => Span::behind(back),
+            Look::Near => Span::behind(self.near(now)),
             Look::Ahead => Span::behind(self.frontier),
         };
         self.span
+    }
+
+    /// Notes how far looks have come, and takes as settled what was noted long enough ago.
+    fn settle(&mut self, now: Instant) {
+        let is_past = |past: Instant, span| now.duration_since(past) >= span;
+        while let Some((_, frontier)) = self.noted.pop_front_if(|(at, _)| is_past(*at, SETTLING)) {
+            self.settled = self.settled.max(frontier);
+        }
+        let last = self.noted.back();
+        if last.is_none_or(|(at, _)| is_past(*at, NOTE)) {
+            self.noted.push_back((now, self.frontier));
+        }
+    }
+
+    /// How far looks had come a short while ago.
+    fn near(&self, now: Instant) -> i64 {
+        let noted = self.noted.iter().rev();
+        let mut past = noted.skip_while(|(at, _)| now.duration_since(*at) < NEAR);
+        let near = past.next().map_or(self.settled, |(_, frontier)| *frontier);
+        near.min(self.frontier)
     }
 
     /// The look that was last asked for has ended: the highest id that was taken, and whether there were as many as were
@@ -146,8 +173,9 @@ impl Cursor {
         if is_open && matches!(self.look, Look::Slice | Look::Sweep) {
             self.sweep_due = now + SWEEP.max(rest(took));
         }
-        if is_open && self.look != Look::Ahead {
-            self.looked_back = now;
+        if is_open && !matches!(self.look, Look::Near | Look::Ahead) {
+            let rest = BACK.max(took.saturating_mul(REST_BACK));
+            self.back_due = now + rest.min(LONGEST_BACK);
         }
         // A slice that brought less says nothing of what is above it.
         if is_open || filled {
@@ -186,14 +214,15 @@ mod tests {
         assert_eq!(look(0, Some(200_000)), 0);
         assert_eq!(look(500, None), 0, "a neighbour may commit late");
         assert_eq!(look(1_000, Some(200_500)), 0);
-        assert_eq!(look(1_900, None), 0);
+        assert_eq!(look(1_400, None), 0);
+        assert_eq!(look(1_500, None), 200_000);
         assert_eq!(
             look(2_050, None),
             100_000,
             "a sweep goes back by the margin"
         );
-        assert_eq!(look(2_060, None), 200_000);
-        assert_eq!(look(3_060, None), 200_500);
+        assert_eq!(look(2_160, None), 200_000);
+        assert_eq!(look(2_400, None), 200_500);
     }
 
     #[test]
@@ -254,6 +283,36 @@ mod tests {
         );
         assert_eq!(look(111, None, false), (0, false));
         assert_eq!(look(112, None, false), (0, false));
+    }
+
+    #[test]
+    fn looks_that_are_not_filled_go_back_a_little_and_from_time_to_time_to_what_is_settled() {
+        let start = Instant::now();
+        let mut cursor = Cursor::new(start);
+        let mut look = |ms, last| {
+            let behind = cursor.span(at(start, ms)).behind;
+            assert!(!cursor.brought(Some(last), false, at(start, ms)));
+            behind
+        };
+        assert_eq!([look(0, 100), look(100, 200), look(150, 300)], [0; 3]);
+        assert_eq!(look(300, 400), 0, "all that is not settled");
+        assert_eq!(look(350, 500), 200, "what was seen until 150");
+        assert_eq!(look(399, 600), 200);
+        assert_eq!(look(400, 700), 0, "all that is not settled");
+    }
+
+    #[test]
+    fn looks_at_all_that_is_not_settled_are_the_fewer_the_longer_they_take() {
+        let start = Instant::now();
+        for (took_ms, rest_ms) in [(1, 100), (5, 100), (12, 240), (600, 1_000)] {
+            let mut cursor = Cursor::new(start);
+            cursor.span(start);
+            let ended = at(start, took_ms);
+            cursor.brought(Some(500), true, ended);
+            let behind = |ms| cursor.clone().span(at(ended, ms)).behind;
+            assert_eq!(behind(rest_ms - 1), 500, "{took_ms}");
+            assert_eq!(behind(rest_ms), 0, "{took_ms}");
+        }
     }
 
     /// Every id that was taken lies in the way, and costs a microsecond, as while some session holds a snapshot.
