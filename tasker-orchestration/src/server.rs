@@ -12,7 +12,7 @@ use tasker_shared::config::Loaded;
 use tasker_shared::db;
 use tasker_shared::db::pool::BadUrl;
 use tasker_shared::metrics::Process;
-use tasker_shared::resilience::serving::{Bounds, Serving};
+use tasker_shared::resilience::serving::{self, Bounds, Serving};
 use tasker_shared::telemetry::{self, Telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -134,9 +134,8 @@ impl Server {
         let clock = Clock::of_process();
         let gate = Gate::new(&config.auth, targets.pool.clone(), clock.clone())?;
         let address = config.server.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
+        let listener =
+            serving::listen(address).map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr().map_err(Error::Address)?;
         let server = Uuid::now_v7();
         let telemetry = telemetry::start(

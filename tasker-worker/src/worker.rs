@@ -8,9 +8,9 @@ use tasker_shared::clock::Clock;
 use tasker_shared::config::{self, Argument, Config, Loaded};
 use tasker_shared::db::pool::{BadUrl, Target};
 use tasker_shared::metrics::Process;
+use tasker_shared::resilience::serving;
 use tasker_shared::telemetry;
 use tasker_shared::{db, logging};
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::StepContext;
@@ -173,9 +173,8 @@ impl Worker {
         let clock = Clock::of_process();
         let gate = Gate::new(&config.auth, pool.clone(), clock.clone())?;
         let address = config.worker.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
+        let listener =
+            serving::listen(address).map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr().map_err(Error::Address)?;
         let telemetry = telemetry::start(
             &config.telemetry,

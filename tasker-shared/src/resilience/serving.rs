@@ -14,7 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,25 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(30);
 /// No connection can be accepted, as when the process has no file left: something has to end first.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many connections may wait to be accepted, as far as the kernel goes along. Clients that come at once are more than
+/// the usual 128, and one that finds no place tries again after a second.
+const WAITING: u32 = 4_096;
+
+/// Takes an address, for [`Serving`] to serve.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that is started again finds connections of the one before in their last minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
 
 /// What connections may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

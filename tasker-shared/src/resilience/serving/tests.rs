@@ -27,9 +27,20 @@ fn tells_crowded() -> ServiceFn<Asked> {
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// Nobody accepts meanwhile, so one that found no place would try in vain.
+#[tokio::test]
+async fn hundreds_of_connections_that_come_at_once_find_a_place_to_wait() {
+    let (_listener, address) = listener().await;
+    let mut waiting = Vec::new();
+    for _ in 0..500 {
+        let connecting = tokio::time::timeout(PATIENCE, TcpStream::connect(address));
+        waiting.push(connecting.await.unwrap().unwrap());
+    }
 }
 
 fn bounds(connections: u32) -> Bounds {
