@@ -108,9 +108,7 @@ impl Target {
     /// and reach every row by its key, in its order. The whole index of an empty table would be another way, so joins
     /// compare the first column of a key as `lane = ANY (ARRAY[e.lane])`, by which no index is read from its beginning.
     pub fn batches(&self) -> Target {
-        self.with(&[
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
+        self.by_key().with(&[
             ("enable_bitmapscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
@@ -119,11 +117,7 @@ impl Target {
 
     /// The same for acceptance, which joins what it inserts with what it was given: by hash, not by loops.
     pub fn acceptance(&self) -> Target {
-        self.with(&[
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_mergejoin", "off"),
-        ])
+        self.by_key().with(&[("enable_mergejoin", "off")])
     }
 
     fn with(&self, settings: &[(&str, &str)]) -> Target {
