@@ -214,6 +214,15 @@ impl World {
             .unwrap()
     }
 
+    /// A worker of its own claims a step and stops, and the step is taken back.
+    async fn lose_worker(&mut self) {
+        let worker = Uuid::now_v7();
+        self.register(worker).await;
+        assert_eq!(self.claim(worker, 1).await.len(), 1);
+        workers::stop(&self.pool, worker).await.unwrap();
+        workers::rescue(&self.pool, &[worker], 10).await.unwrap();
+    }
+
     async fn end(&mut self, step: &Claimed, outcome: Outcome) -> usize {
         let worker = self.worker;
         self.end_as(worker, step, outcome).await

@@ -124,11 +124,7 @@ async fn a_step_that_loses_its_workers_too_often_is_poison() {
     let blueprint = world.template("pair", PAIR).await;
     let task = world.submit(&blueprint).await;
     for _ in 0..2 {
-        let dead = Uuid::now_v7();
-        world.register(dead).await;
-        assert_eq!(world.claim(dead, 1).await.len(), 1);
-        workers::stop(&world.pool, dead).await.unwrap();
-        workers::rescue(&world.pool, &[dead], 10).await.unwrap();
+        world.lose_worker().await;
         world.advance().await;
     }
     let entry = world.entry(task).await;

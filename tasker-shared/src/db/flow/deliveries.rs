@@ -53,11 +53,7 @@ async fn a_step_that_loses_its_worker_again_and_again_is_given_up() {
     let blueprint = world.template("single", &chain(1)).await;
     let task = world.submit(&blueprint).await;
     for _ in 0..4 {
-        let worker = Uuid::now_v7();
-        world.register(worker).await;
-        assert_eq!(world.claim(worker, 1).await.len(), 1);
-        workers::stop(&world.pool, worker).await.unwrap();
-        workers::rescue(&world.pool, &[worker], 10).await.unwrap();
+        world.lose_worker().await;
         world.advance().await;
     }
     assert_eq!(

@@ -95,11 +95,7 @@ async fn statements_messages_connections_and_transactions_are_measured() {
 
     // A lost worker's step.
     world.submit(&blueprint).await;
-    let dead = Uuid::now_v7();
-    world.register(dead).await;
-    world.claim(dead, 1).await;
-    workers::stop(&world.pool, dead).await.unwrap();
-    workers::rescue(&world.pool, &[dead], 10).await.unwrap();
+    world.lose_worker().await;
     assert_eq!(
         number("tasker_queue_visibility_timeouts_total", &["steps"]),
         1
