@@ -5,8 +5,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use slices::Slices;
+pub use rounds::Rounds;
+use slices::Slices;
 
+mod rounds;
 mod slices;
 
 /// A message that commits within this time of a later one is found without a sweep.

@@ -90,8 +90,6 @@ impl Claim {
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
                     metrics::claim_failed();
-                    // Whatever failed, a connection may have broken with the answer to a claim on it.
-                    self.unheard.missed(Instant::now());
                     if error.is_unavailable() {
                         self.lanes.start_over();
                     }
@@ -143,10 +141,7 @@ impl Claim {
             }
         }
         let worker = *self.worker.borrow();
-        if self.unheard.is_due(now) {
-            self.give_back_unheard(worker).await?;
-            self.unheard.looked(now);
-        }
+        self.give_back_unheard(worker).await?;
         let probed = self.probe(worker).await?;
         let free = self.free();
         // Whatever came before is no part of how long the lanes' looks take.
@@ -194,6 +189,10 @@ impl Claim {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let began = Instant::now();
         let result = claim::claim(connection, worker, takes, most).await;
+        if result.is_err() {
+            // The connection may have broken with the answer on it.
+            self.unheard.missed(takes, Instant::now());
+        }
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
         let found = self.lanes.claimed(&claimed, takes, most, Instant::now());
@@ -203,16 +202,24 @@ impl Claim {
         Ok((claimed, found))
     }
 
-    /// Hands back what was claimed by a claim whose answer did not come.
-    async fn give_back_unheard(&self, worker: Uuid) -> db::Result<()> {
+    /// Hands back what was claimed by a claim whose answer did not come, as far as it is time to look for such.
+    async fn give_back_unheard(&mut self, worker: Uuid) -> db::Result<()> {
+        let began = Instant::now();
+        let within = self.unheard.due(self.lanes.numbers(), began);
+        if within.is_empty() {
+            return Ok(());
+        }
+        let (pool, knows) = (&self.pool, self.held.all());
         let given_back =
-            workers::give_back_unheard(&self.pool, worker, &self.held.all(), MOST_UNHEARD).await?;
-        if given_back > 0 {
+            workers::give_back_unheard(pool, worker, &knows, &within, MOST_UNHEARD).await?;
+        if given_back.steps > 0 {
             tracing::warn!(
-                steps = given_back,
+                steps = given_back.steps,
                 "steps were claimed by a claim whose answer never came; handed back"
             );
         }
+        self.unheard
+            .looked(given_back.newest, began.elapsed(), Instant::now());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which slice is next, and when. Pure: the caller brings the time.
 #[derive(Debug, Clone)]
-pub struct Slices {
+pub(super) struct Slices {
     /// The next one begins behind this id.
     begin: i64,
     /// Looking at ids below this takes no time, however many they are: what was taken before any snapshot was.
@@ -43,12 +43,12 @@ impl Default for Slices {
 
 impl Slices {
     /// Whether the next slice is due.
-    pub fn are_due(&self, now: Instant) -> bool {
+    pub(super) fn are_due(&self, now: Instant) -> bool {
         self.due.is_none_or(|due| due <= now)
     }
 
     /// The next slice of what is below `end`. The last one is open, so where one is enough that is everything.
-    pub fn next(&mut self, end: i64) -> Span {
+    pub(super) fn next(&mut self, end: i64) -> Span {
         let until = self.begin.saturating_add(self.width).max(self.free);
         self.asked = Span {
             behind: self.begin,
@@ -60,7 +60,7 @@ impl Slices {
     /// The last one was looked at until `now`, which took so long; `end` is the highest id known now. Where it had more
     /// than was asked for, the next one begins `behind` what it brought, unless it was the last: who reads on from there
     /// comes to the rest.
-    pub fn looked(&mut self, end: i64, behind: Option<i64>, took: Duration, now: Instant) {
+    pub(super) fn looked(&mut self, end: i64, behind: Option<i64>, took: Duration, now: Instant) {
         let Span {
             behind: begin,
             until,

@@ -30,7 +30,7 @@ use super::claim::{self, Claimed, Take};
 use super::pool::{Pool, Target};
 use super::submit::{self, Ended};
 use super::wake::Notice;
-use super::workers::{self, Registration};
+use super::workers::{self, Expired, GivenBack, Registration};
 use super::{Transaction, controls, delayed, lanes, shards, templates};
 use crate::blueprints::Blueprints;
 use crate::cursor::Span;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::pool::{Pinned, Pool};
 use super::transaction::recent;
 use super::{Result, statements};
+use crate::cursor::Span;
 use crate::metrics::messaging::{self, Queue};
 
 /// What a worker says of itself at its start.
@@ -31,6 +32,23 @@ pub struct Beat {
     pub ended: Vec<Uuid>,
 }
 
+/// What came of looking for workers that are not alive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Expired {
+    /// Those to rescue from.
+    pub workers: Vec<Uuid>,
+    /// The id that was given out last.
+    pub newest: i64,
+}
+
+/// What came of looking for steps that a worker claimed without knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenBack {
+    pub steps: i64,
+    /// The id that was given out last.
+    pub newest: i64,
+}
+
 statements! {
     REGISTER, "register_worker" =
         "INSERT INTO tasker.workers (worker, name, version, namespaces, callables, slots, busy, started_at, seen_at, lease_until)
@@ -47,11 +65,15 @@ statements! {
         "WITH expired AS (UPDATE tasker.workers SET stopped_at = now() WHERE stopped_at IS NULL AND lease_until <= now() RETURNING worker),
          -- a claim that began before its worker expired may be committed after it: looked for a while longer
          recent AS (SELECT worker FROM tasker.workers WHERE stopped_at > now() - $1 * interval '1 ms'),
-         -- and whoever has claimed anything and is not alive, however long ago that was; a scan
-         gone AS (SELECT DISTINCT r.worker FROM tasker.ready r WHERE $2 AND r.worker IS NOT NULL
-                     AND NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = r.worker AND w.stopped_at IS NULL)),
+         -- and whoever has claimed anything of these ids and is not alive, however long ago that was
+         gone AS (SELECT c.worker
+                    FROM (SELECT DISTINCT r.worker
+                            FROM tasker.lanes l,
+                                 LATERAL (SELECT worker FROM tasker.ready WHERE lane = l.lane AND id > $2 AND id <= $3 AND worker IS NOT NULL) r) c
+                   WHERE NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.worker AND w.stopped_at IS NULL)),
          forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
-         SELECT worker FROM expired UNION SELECT worker FROM recent UNION SELECT worker FROM gone";
+         SELECT ARRAY (SELECT worker FROM expired UNION SELECT worker FROM recent UNION SELECT worker FROM gone) AS workers,
+                (SELECT last_value FROM tasker.message_ids) AS newest";
     RESCUE, "rescue_steps", [Delete Steps, Send Results] =
         "WITH
          -- what the workers had claimed; a scan, but only while there are workers to look after
@@ -70,9 +92,14 @@ statements! {
            FROM lost JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     GIVE_BACK, "give_back_unheard", [Delete Steps, Send Results] =
         "WITH
-         -- claimed by the worker, and unknown to it; a scan, once a minute and after a claim whose answer was not heard
+         -- claimed by the worker, and unknown to it
          unheard AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
-                         SELECT ctid FROM tasker.ready WHERE worker = $1 AND id <> ALL ($2) LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *),
+                         SELECT r.ctid
+                           FROM unnest($4::int4[], $5::int8[], $6::int8[]) AS s(lane, behind, until),
+                                LATERAL (SELECT ctid FROM tasker.ready
+                                          WHERE lane = s.lane AND id > s.behind AND id <= s.until AND worker = $1 AND id <> ALL ($2)
+                                          ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED) r
+                          LIMIT $3)) RETURNING *),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
                      SELECT task_uuid, step_no, attempt, 7, worker, enqueued_at, claimed_at, clock_timestamp(),
                             json_build_object('error_type', 'claim_unheard', 'retryable', true,
@@ -82,7 +109,8 @@ statements! {
                   SELECT shard, 7, task_uuid, correlation_id, clock_timestamp(), step_no, attempt, tries, lost, template_id, priority, sampled, traced FROM unheard),
          woken AS (SELECT pg_notify('tasker_results', '') WHERE EXISTS (SELECT 1 FROM unheard))
          -- what nobody reads is not run: this reads the notification
-         SELECT count(*), (SELECT correlation_id FROM unheard LIMIT 1), (SELECT sampled FROM unheard LIMIT 1)
+         SELECT count(*), (SELECT correlation_id FROM unheard LIMIT 1), (SELECT sampled FROM unheard LIMIT 1),
+                (SELECT last_value FROM tasker.message_ids)
            FROM unheard JOIN (SELECT count(*) AS n FROM woken) w ON w.n >= 0";
     LIVE, "list_served" =
         "SELECT DISTINCT namespaces, callables FROM tasker.workers WHERE stopped_at IS NULL AND lease_until > now()";
@@ -129,11 +157,15 @@ pub async fn stop<'c>(on: impl PgExecutor<'c>, worker: Uuid) -> Result<()> {
         .map(drop)
 }
 
-/// Ends the leases that ran out and returns the workers to rescue from: those, and any that stopped within
-/// the last `recent_ms`; where `all` is to be gone through, whoever has claimed anything and is not alive.
-pub async fn expire(pool: &Pool, recent_ms: i64, all: bool) -> Result<Vec<Uuid>> {
-    let query = sqlx::query_scalar(EXPIRE.sql).bind(recent_ms).bind(all);
-    EXPIRE.run(query.fetch_all(pool)).await
+/// Ends the leases that ran out and finds the workers to rescue from: those, any that stopped within the last
+/// `recent_ms`, and, where ids are to be gone through, whoever has claimed anything of those and is not alive.
+pub async fn expire(pool: &Pool, recent_ms: i64, within: Option<Span>) -> Result<Expired> {
+    let Span { behind, until } = within.unwrap_or(Span::behind(i64::MAX));
+    let query = sqlx::query_as(EXPIRE.sql)
+        .bind(recent_ms)
+        .bind(behind)
+        .bind(until);
+    EXPIRE.run(query.fetch_one(pool)).await
 }
 
 /// Takes up to `most` claimed steps back from workers that stopped, and returns how many.
@@ -147,18 +179,27 @@ pub async fn rescue(pool: &Pool, workers: &[Uuid], most: i64) -> Result<i64> {
     Ok(rescued)
 }
 
-/// Hands back up to `most` steps that `worker` claimed without knowing, and returns how many: all whose messages are
-/// not among those that it `knows`.
-pub async fn give_back_unheard(pool: &Pool, worker: Uuid, knows: &[i64], most: i64) -> Result<i64> {
+/// Hands back up to `most` steps that `worker` claimed without knowing: all whose messages, among these ids of these
+/// lanes, are not among those that it `knows`.
+pub async fn give_back_unheard(
+    pool: &Pool,
+    worker: Uuid,
+    knows: &[i64],
+    within: &[(i32, Span)],
+    most: i64,
+) -> Result<GivenBack> {
     let query = sqlx::query_as(GIVE_BACK.sql)
         .bind(worker)
         .bind(knows)
-        .bind(most);
-    let (steps, id, sampled): (i64, _, _) = GIVE_BACK.run(query.fetch_one(pool)).await?;
+        .bind(most)
+        .bind(within.iter().map(|w| w.0).collect::<Vec<_>>())
+        .bind(within.iter().map(|w| w.1.behind).collect::<Vec<_>>())
+        .bind(within.iter().map(|w| w.1.until).collect::<Vec<_>>());
+    let (steps, id, sampled, newest): (i64, _, _, _) = GIVE_BACK.run(query.fetch_one(pool)).await?;
     let (given_back, recent) = (steps.unsigned_abs(), recent(id, sampled));
     messaging::deleted(Queue::Steps, given_back, recent);
     messaging::sent(Queue::Results, given_back, recent);
-    Ok(steps)
+    Ok(GivenBack { steps, newest })
 }
 
 /// What live workers serve: (namespaces, callables) of each kind of worker; no namespaces means all.

@@ -59,6 +59,11 @@ impl Lanes {
             .is_none_or(|at| now.duration_since(at) >= interval)
     }
 
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = i32> + '_ {
+        self.lanes.iter().map(|lane| lane.lane)
+    }
+
     /// What their steps talk to.
     pub(super) fn targets(&self) -> impl Iterator<Item = Name> + '_ {
         self.targets.values().copied()

@@ -19,10 +19,8 @@ async fn a_stopped_workers_steps_come_back_and_its_late_result_counts_for_nothin
         "it is claimed already"
     );
     workers::stop(&world.pool, dead).await.unwrap();
-    assert_eq!(
-        workers::expire(&world.pool, 60_000, false).await.unwrap(),
-        [dead]
-    );
+    let expired = workers::expire(&world.pool, 60_000, None).await.unwrap();
+    assert_eq!(expired.workers, [dead]);
     assert_eq!(workers::rescue(&world.pool, &[dead], 10).await.unwrap(), 1);
     assert_eq!(
         world.end_as(dead, &lost[0], Outcome::Success).await,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::NEWEST;
-use crate::cursor::{MARGIN, Slices, Span};
+use crate::cursor::{MARGIN, Rounds, Span};
 
 /// A queue's part, as rows name it: what it is, and the lane or shard.
 type Part = (i32, i32);
@@ -18,7 +18,7 @@ pub struct Marks {
     firsts: HashMap<Part, i64>,
     /// The id that had been given out last: what comes into all other parts lies behind it.
     newest: i64,
-    slices: Slices,
+    rounds: Rounds,
 }
 
 /// What to bind: ids to begin behind, of the parts that have one of their own and of all others.
@@ -33,24 +33,26 @@ pub(super) struct Begin {
 impl Marks {
     /// Ids of which to look for the first message of each part, where that is due.
     pub(super) fn due_span(&mut self, now: Instant) -> Option<Span> {
-        let is_due = self.slices.are_due(now);
-        is_due.then(|| self.slices.next(self.newest))
+        self.rounds.due_span(now)
     }
 
     /// The first messages that were found of the parts.
     pub(super) fn looked_for(&mut self, found: &[(i32, i32, i64)], took: Duration, now: Instant) {
+        let mut newest = self.newest;
         for &(what, part, id) in found {
             match what {
-                // The first look is at everything, so what is not among it has nothing.
-                NEWEST if self.newest == 0 => self.newest = id,
-                NEWEST => {}
+                NEWEST => newest = id,
                 _ => {
                     let first = self.firsts.entry((what, part)).or_insert(id);
                     *first = id.min(*first);
                 }
             }
         }
-        self.slices.looked(self.newest, None, took, now);
+        self.rounds.looked(newest, took, now);
+        // The first look is at everything, so what is not among it has nothing.
+        if self.newest == 0 {
+            self.newest = newest;
+        }
     }
 
     pub(super) fn begin(&self) -> Begin {

@@ -41,12 +41,10 @@ const HOT: [&str; 16] = [
 ];
 
 /// Statements that read a table from its beginning: some rows whichever they are, or what no index tells. They run seldom.
-const SCANS: [&str; 7] = [
+const SCANS: [&str; 5] = [
     "count_newest_of_namespaces",
     "count_what_waits",
-    "expire_workers",
     "find_nth_end",
-    "give_back_unheard",
     "list_partition_holds",
     "rescue_steps",
 ];
