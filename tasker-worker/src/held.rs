@@ -2,12 +2,11 @@
 //! says is claimed by it and it does not know of came with an answer that was never heard: such steps would wait
 //! for as long as the worker lives, so they are handed back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tasker_shared::cursor::{Rounds, Span};
-use tasker_shared::db::claim::Take;
 
 /// For how long after a claim without an answer it is likely to be committed still.
 const MAY_COMMIT: Duration = Duration::from_secs(30);
@@ -54,14 +53,12 @@ impl Drop for Hold {
     }
 }
 
-/// When and where to look for steps that were claimed unheard: for a while where claims looked whose answers did not
-/// come, and round by round everywhere, because a claim may have waited for a lock for longer, or a step may have been
-/// let go of that could not be handed back. Pure: the caller brings the time.
+/// When and where to look for steps that were claimed unheard: everywhere for a while after a claim may have lost its
+/// answer, and round by round at any time, because a claim may have waited for a lock for longer, or a step may have
+/// been let go of that could not be handed back. Pure: the caller brings the time.
 #[derive(Debug)]
 pub(crate) struct Unheard {
-    /// Of each lane the lowest id behind which such a claim looked.
-    missed: HashMap<i32, i64>,
-    until: Instant,
+    until: Option<Instant>,
     next: Instant,
     rounds: Rounds,
     rounds_begin: Instant,
@@ -73,8 +70,7 @@ impl Unheard {
     /// Of a worker that begins now.
     pub(crate) fn new(now: Instant) -> Unheard {
         Unheard {
-            missed: HashMap::new(),
-            until: now,
+            until: None,
             next: now,
             rounds: Rounds::default(),
             rounds_begin: now + BEGIN,
@@ -82,13 +78,9 @@ impl Unheard {
         }
     }
 
-    /// A claim got no answer.
-    pub(crate) fn missed(&mut self, takes: &[Take], now: Instant) {
-        for take in takes {
-            let behind = self.missed.entry(take.lane).or_insert(take.span.behind);
-            *behind = take.span.behind.min(*behind);
-        }
-        self.until = now + MAY_COMMIT;
+    /// A claim may have got no answer.
+    pub(crate) fn missed(&mut self, now: Instant) {
+        self.until = Some(now + MAY_COMMIT);
         self.next = now;
     }
 
@@ -99,27 +91,23 @@ impl Unheard {
         lanes: impl Iterator<Item = i32>,
         now: Instant,
     ) -> Vec<(i32, Span)> {
-        self.goes_round = self.missed.is_empty() || now < self.next;
-        if self.goes_round {
-            let has_begun = now >= self.rounds_begin;
-            let span = has_begun.then(|| self.rounds.due_span(now)).flatten();
-            return span.map_or_else(Vec::new, |span| lanes.map(|lane| (lane, span)).collect());
-        }
-        let missed = self.missed.iter();
-        missed
-            .map(|(lane, behind)| (*lane, Span::behind(*behind)))
-            .collect()
+        self.goes_round = self.until.is_none() || now < self.next;
+        let span = match self.goes_round {
+            true if now < self.rounds_begin => None,
+            true => self.rounds.due_span(now),
+            false => Some(Span::behind(0)),
+        };
+        span.map_or_else(Vec::new, |span| lanes.map(|lane| (lane, span)).collect())
     }
 
     /// It was looked there until `now`, which took so long; the id that had been given out last by then.
     pub(crate) fn looked(&mut self, newest: i64, took: Duration, now: Instant) {
         if self.goes_round {
             self.rounds.looked(newest, took, now);
-        } else if now >= self.until {
-            self.missed.clear();
-        } else {
-            self.next = now + INTERVAL;
+            return;
         }
+        self.until = self.until.filter(|until| now < *until);
+        self.next = now + INTERVAL;
     }
 }
 
@@ -162,29 +150,17 @@ mod tests {
     }
 
     #[test]
-    fn after_a_claim_without_an_answer_is_looked_where_it_looked_for_as_long_as_it_may_commit() {
+    fn after_a_claim_without_an_answer_is_looked_often_for_as_long_as_it_may_commit() {
         let start = Instant::now();
         let mut unheard = Unheard::new(start);
-        looks(&mut unheard, start, 0..100);
-        let at = |second| start + Duration::from_secs(second);
-        let take = |lane, behind| Take {
-            lane,
-            span: Span { behind, until: 950 },
-            most: 10,
-        };
-        unheard.missed(&[take(7, 900), take(8, 200)], at(100));
-        unheard.missed(&[take(7, 800)], at(101));
-        let missed = vec![(7, Span::behind(800)), (8, Span::behind(200))];
-        let looks = looks(&mut unheard, start, 101..200);
-        let (there, everywhere): (Vec<_>, Vec<_>) =
-            looks.into_iter().partition(|(_, within)| *within == missed);
-        let seconds: Vec<u64> = there.into_iter().map(|(second, _)| second).collect();
-        assert_eq!(
-            seconds,
-            [101, 104, 107, 110, 113, 116, 119, 122, 125, 128, 131]
-        );
-        assert_eq!(everywhere.len(), 3, "and everywhere now and then");
-        assert!(everywhere.iter().all(|(_, within)| within.len() == 2));
+        unheard.missed(start);
+        let looks = looks(&mut unheard, start, 0..100);
+        let all = [(7, EVERYWHERE), (8, EVERYWHERE)];
+        assert!(looks.iter().all(|(_, within)| *within == all));
+        let seconds: Vec<u64> = looks.into_iter().map(|(second, _)| second).collect();
+        let often = [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30];
+        assert_eq!(seconds[..11], often);
+        assert_eq!(seconds[11..], [60, 90], "and now and then at any time");
     }
 
     #[test]

@@ -90,6 +90,8 @@ impl Claim {
                 Err(error) => {
                     tracing::warn!(%error, "claiming failed; trying again");
                     metrics::claim_failed();
+                    // Whatever failed, a connection may have broken with the answer to a claim on it.
+                    self.unheard.missed(Instant::now());
                     if error.is_unavailable() {
                         self.lanes.start_over();
                     }
@@ -189,10 +191,6 @@ impl Claim {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let began = Instant::now();
         let result = claim::claim(connection, worker, takes, most).await;
-        if result.is_err() {
-            // The connection may have broken with the answer on it.
-            self.unheard.missed(takes, Instant::now());
-        }
         let claimed = self.connection.check(result)?;
         self.progress.claimed(self.clock.now());
         let found = self.lanes.claimed(&claimed, takes, most, Instant::now());
