@@ -45,9 +45,10 @@ impl Ledger {
     }
 
     /// The same, but attempts may besides have been lost with their worker, or handed back by one that never heard of its
-    /// claim. Answers how many were.
+    /// claim. Answers how many were lost.
     pub fn assert_each_once_but_lost_or_unheard(&self, tasks: i64, steps: i64) -> i64 {
-        self.assert_but(&[LOST, RELEASED], tasks, steps)
+        self.assert_but(&[LOST, RELEASED], tasks, steps);
+        self.attempts.get(&LOST).copied().unwrap_or_default()
     }
 
     /// The same, but attempts may besides have been handed back by their worker. Answers how many were.
