@@ -12,7 +12,6 @@ use tasker_shared::cursor::{Rounds, Span};
 const MAY_COMMIT: Duration = Duration::from_secs(30);
 /// How often is looked meanwhile.
 const INTERVAL: Duration = Duration::from_secs(3);
-
 /// When a worker that begins looks everywhere for the first time: until then it has hardly anything.
 const BEGIN: Duration = Duration::from_secs(60);
 
@@ -84,20 +83,14 @@ impl Unheard {
         self.next = now;
     }
 
-    /// Where to look now, of these lanes; nowhere where nothing is due. A look of which nothing is told did not take
-    /// place.
-    pub(crate) fn due(
-        &mut self,
-        lanes: impl Iterator<Item = i32>,
-        now: Instant,
-    ) -> Vec<(i32, Span)> {
+    /// The ids to look at now, where that is due. A look of which nothing is told did not take place.
+    pub(crate) fn due_span(&mut self, now: Instant) -> Option<Span> {
         self.goes_round = self.until.is_none() || now < self.next;
-        let span = match self.goes_round {
+        match self.goes_round {
             true if now < self.rounds_begin => None,
             true => self.rounds.due_span(now),
             false => Some(Span::behind(0)),
-        };
-        span.map_or_else(Vec::new, |span| lanes.map(|lane| (lane, span)).collect())
+        }
     }
 
     /// It was looked there until `now`, which took so long; the id that had been given out last by then.
@@ -130,18 +123,12 @@ mod tests {
         until: i64::MAX,
     };
 
-    /// The looks of so many seconds, of lanes 7 and 8.
-    fn looks(
-        unheard: &mut Unheard,
-        start: Instant,
-        seconds: std::ops::Range<u64>,
-    ) -> Vec<(u64, Vec<(i32, Span)>)> {
+    /// The looks of so many seconds.
+    fn looks(unheard: &mut Unheard, start: Instant, seconds: u64) -> Vec<(u64, Span)> {
         let mut looks = Vec::new();
-        for second in seconds {
+        for second in 0..seconds {
             let now = start + Duration::from_secs(second);
-            let mut within = unheard.due([7, 8].into_iter(), now);
-            if !within.is_empty() {
-                within.sort_by_key(|(lane, _)| *lane);
+            if let Some(within) = unheard.due_span(now) {
                 looks.push((second, within));
                 unheard.looked(1_000, Duration::ZERO, now);
             }
@@ -154,9 +141,8 @@ mod tests {
         let start = Instant::now();
         let mut unheard = Unheard::new(start);
         unheard.missed(start);
-        let looks = looks(&mut unheard, start, 0..100);
-        let all = [(7, EVERYWHERE), (8, EVERYWHERE)];
-        assert!(looks.iter().all(|(_, within)| *within == all));
+        let looks = looks(&mut unheard, start, 100);
+        assert!(looks.iter().all(|(_, within)| *within == EVERYWHERE));
         let seconds: Vec<u64> = looks.into_iter().map(|(second, _)| second).collect();
         let often = [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30];
         assert_eq!(seconds[..11], often);
@@ -164,14 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_looks_through_its_lanes_round_by_round() {
+    fn a_worker_looks_everywhere_round_by_round() {
         let start = Instant::now();
-        let looks = looks(&mut Unheard::new(start), start, 0..100);
-        let open = looks
-            .iter()
-            .filter(|(_, within)| *within == [(7, EVERYWHERE), (8, EVERYWHERE)]);
-        let seconds: Vec<u64> = open.map(|(second, _)| *second).collect();
-        assert_eq!(seconds, [60, 90]);
+        let looks = looks(&mut Unheard::new(start), start, 100);
+        assert_eq!(looks, [(60, EVERYWHERE), (90, EVERYWHERE)]);
     }
 
     #[test]
@@ -180,9 +162,9 @@ mod tests {
         let mut unheard = Unheard::new(start);
         let now = start + BEGIN;
         for _ in 0..2 {
-            assert_eq!(unheard.due([7].into_iter(), now), [(7, EVERYWHERE)]);
+            assert_eq!(unheard.due_span(now), Some(EVERYWHERE));
         }
         unheard.looked(1_000, Duration::ZERO, now);
-        assert!(unheard.due([7].into_iter(), now).is_empty());
+        assert_eq!(unheard.due_span(now), None);
     }
 }

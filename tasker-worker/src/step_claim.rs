@@ -203,13 +203,13 @@ impl Claim {
     /// Hands back what was claimed by a claim whose answer did not come, as far as it is time to look for such.
     async fn give_back_unheard(&mut self, worker: Uuid) -> db::Result<()> {
         let began = Instant::now();
-        let within = self.unheard.due(self.lanes.numbers(), began);
-        if within.is_empty() {
+        let Some(within) = self.unheard.due_span(began) else {
             return Ok(());
-        }
+        };
+        let lanes: Vec<i32> = self.lanes.numbers().collect();
         let (pool, knows) = (&self.pool, self.held.all());
         let given_back =
-            workers::give_back_unheard(pool, worker, &knows, &within, MOST_UNHEARD).await?;
+            workers::give_back_unheard(pool, worker, &knows, &lanes, within, MOST_UNHEARD).await?;
         if given_back.steps > 0 {
             tracing::warn!(
                 steps = given_back.steps,

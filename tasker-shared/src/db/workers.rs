@@ -95,9 +95,9 @@ statements! {
          -- claimed by the worker, and unknown to it
          unheard AS (DELETE FROM tasker.ready WHERE ctid = ANY (ARRAY (
                          SELECT r.ctid
-                           FROM unnest($4::int4[], $5::int8[], $6::int8[]) AS s(lane, behind, until),
+                           FROM unnest($4::int4[]) AS l(lane),
                                 LATERAL (SELECT ctid FROM tasker.ready
-                                          WHERE lane = s.lane AND id > s.behind AND id <= s.until AND worker = $1 AND id <> ALL ($2)
+                                          WHERE lane = l.lane AND id > $5 AND id <= $6 AND worker = $1 AND id <> ALL ($2)
                                           ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED) r
                           LIMIT $3)) RETURNING *),
          history AS (INSERT INTO tasker.attempts (task_uuid, step_no, attempt, outcome, worker, enqueued_at, claimed_at, finished_at, error)
@@ -185,16 +185,17 @@ pub async fn give_back_unheard(
     pool: &Pool,
     worker: Uuid,
     knows: &[i64],
-    within: &[(i32, Span)],
+    lanes: &[i32],
+    within: Span,
     most: i64,
 ) -> Result<GivenBack> {
     let query = sqlx::query_as(GIVE_BACK.sql)
         .bind(worker)
         .bind(knows)
         .bind(most)
-        .bind(within.iter().map(|w| w.0).collect::<Vec<_>>())
-        .bind(within.iter().map(|w| w.1.behind).collect::<Vec<_>>())
-        .bind(within.iter().map(|w| w.1.until).collect::<Vec<_>>());
+        .bind(lanes)
+        .bind(within.behind)
+        .bind(within.until);
     let (steps, id, sampled, newest): (i64, _, _, _) = GIVE_BACK.run(query.fetch_one(pool)).await?;
     let (given_back, recent) = (steps.unsigned_abs(), recent(id, sampled));
     messaging::deleted(Queue::Steps, given_back, recent);

@@ -53,8 +53,8 @@ async fn what_a_worker_never_heard_of_comes_back_where_it_is_looked_for() {
     let [heard, unheard] = &claimed[..] else {
         panic!("{claimed:?}");
     };
-    let give_back = async |within| {
-        workers::give_back_unheard(&world.pool, worker, &[heard.id], &[within], 10)
+    let give_back = async |(lane, within)| {
+        workers::give_back_unheard(&world.pool, worker, &[heard.id], &[lane], within, 10)
             .await
             .unwrap()
     };

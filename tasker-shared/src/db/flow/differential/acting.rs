@@ -104,9 +104,8 @@ impl Beside<'_> {
         let heard: Vec<i64> = heard.map(|(id, ..)| id).collect();
         let lanes = sqlx::query_scalar("SELECT lane FROM tasker.lanes");
         let lanes: Vec<i32> = lanes.fetch_all(&self.world.pool).await.unwrap();
-        let within: Vec<(i32, Span)> = lanes.iter().map(|l| (*l, Span::behind(0))).collect();
-        let pool = &self.world.pool;
-        let given = workers::give_back_unheard(pool, worker, &heard, &within, MOST).await;
+        let (pool, all) = (&self.world.pool, Span::behind(0));
+        let given = workers::give_back_unheard(pool, worker, &heard, &lanes, all, MOST).await;
         let GivenBack { steps, .. } = given.unwrap();
         assert_eq!(steps, i64::try_from(unheard.len()).unwrap());
     }
