@@ -21,7 +21,7 @@ const NOTE: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(2);
 /// How far behind what was seen messages that are on time can lie: what all processes together take of the ids in some
 /// seconds.
-pub const MARGIN: i64 = 100_000;
+const MARGIN: i64 = 100_000;
 /// How long at least after a look at all that is not settled the next one is. Whoever begins there steps over what has
 /// just been taken, row by row.
 const BACK: Duration = Duration::from_millis(100);

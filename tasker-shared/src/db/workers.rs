@@ -65,11 +65,12 @@ statements! {
         "WITH expired AS (UPDATE tasker.workers SET stopped_at = now() WHERE stopped_at IS NULL AND lease_until <= now() RETURNING worker),
          -- a claim that began before its worker expired may be committed after it: looked for a while longer
          recent AS (SELECT worker FROM tasker.workers WHERE stopped_at > now() - $1 * interval '1 ms'),
-         -- and whoever has claimed anything of these ids and is not alive, however long ago that was
+         -- and whoever has claimed anything of these ids and is not alive, however long ago that was; lane by lane, as `OFFSET 0`
+         -- has it: the rows of all lanes at once would be found by reading all of the index
          gone AS (SELECT c.worker
                     FROM (SELECT DISTINCT r.worker
                             FROM tasker.lanes l,
-                                 LATERAL (SELECT worker FROM tasker.ready WHERE lane = l.lane AND id > $2 AND id <= $3 AND worker IS NOT NULL) r) c
+                                 LATERAL (SELECT worker FROM tasker.ready WHERE lane = l.lane AND id > $2 AND id <= $3 AND worker IS NOT NULL OFFSET 0) r) c
                    WHERE NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.worker AND w.stopped_at IS NULL)),
          forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
          SELECT ARRAY (SELECT worker FROM expired UNION SELECT worker FROM recent UNION SELECT worker FROM gone) AS workers,
