@@ -8,10 +8,17 @@ use crate::db::wake::{Topic, Wakes, listen};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Three steps one after the other, of which the last waits for both others.
+const TRIANGLE: &str = "  - {name: s1, handler: {callable: echo}}
+  - {name: s2, handler: {callable: echo}, dependencies: [s1]}
+  - {name: s3, handler: {callable: echo}, dependencies: [s1, s2]}
+";
+
 #[tokio::test]
 async fn a_wake_tells_what_a_look_reads_and_nothing_comes_of_what_is_not_so() {
     let mut world = World::new().await;
-    let blueprint = world.template("chain", &chain(3)).await;
+    let chain = world.template("chain", &chain(3)).await;
+    let triangle = world.template("triangle", TRIANGLE).await;
     let wakes = Wakes::default();
     let stop = CancellationToken::new();
     let listening = tokio::spawn(listen(
@@ -23,7 +30,16 @@ async fn a_wake_tells_what_a_look_reads_and_nothing_comes_of_what_is_not_so() {
     ));
     assert_eq!(wakes.told(PATIENCE).await, None, "anything may have been");
 
-    let task = world.submit(&blueprint).await;
+    for blueprint in [chain, triangle] {
+        assert_told(&mut world, &wakes, &blueprint).await;
+    }
+    stop.cancel();
+    listening.await.unwrap();
+}
+
+/// A task of three steps that follow each other, of which the last fails.
+async fn assert_told(world: &mut World, wakes: &Wakes, blueprint: &Blueprint) {
+    let task = world.submit(blueprint).await;
     let worker = world.worker;
     for step in 1..=2 {
         let claimed = world.claim(worker, 1).await;
@@ -47,10 +63,11 @@ async fn a_wake_tells_what_a_look_reads_and_nothing_comes_of_what_is_not_so() {
     let claimed = world.claim(worker, 1).await;
     world.end(&claimed[0], Outcome::Permanent).await;
     assert_eq!(wakes.told(PATIENCE).await, None, "a failure has to be read");
+    let mut told = world.messages().await;
+    told[0].kind = Kind::Ended(Outcome::Success);
+    assert_eq!(world.apply(told).await.1, Effects::default());
     world.advance().await;
     assert_eq!(world.state(task).await.0, TaskState::Error);
-    stop.cancel();
-    listening.await.unwrap();
 }
 
 #[tokio::test]

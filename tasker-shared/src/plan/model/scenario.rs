@@ -156,9 +156,22 @@ fn shape() -> impl Strategy<Value = Shape> {
         .prop_map(|(steps, blocks)| Shape { blocks, steps })
 }
 
-fn outcome() -> impl Strategy<Value = Outcome> {
+/// Steps one after the other.
+fn line() -> impl Strategy<Value = Shape> {
+    let parent = |at: usize| (at > 0).then_some(at).into_iter().collect();
+    prop::collection::vec(1..3_u32, 2..6).prop_map(move |attempts| Shape {
+        blocks: false,
+        steps: (0..)
+            .zip(attempts)
+            .map(|(at, attempts)| (parent(at), attempts))
+            .collect(),
+    })
+}
+
+/// `calm` is how many times as often as usual all goes well.
+fn outcome(calm: u32) -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        6 => Just(Outcome::Success),
+        6 * calm => Just(Outcome::Success),
         2 => Just(Outcome::Retryable),
         2 => Just(Outcome::Permanent),
         1 => Just(Outcome::Timeout),
@@ -178,13 +191,13 @@ fn wish() -> impl Strategy<Value = Wish> {
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event(calm: u32) -> impl Strategy<Value = Event> {
     let batch = || (0..2_u8, any::<u8>(), 1..9_u8);
     prop_oneof![
-        8 => (0..2_u8, any::<u8>()).prop_map(|(worker, pick)| Event::Claim { worker, pick }),
-        8 => (any::<u8>(), outcome()).prop_map(|(pick, outcome)| Event::End { pick, outcome, late: false }),
-        1 => (any::<u8>(), outcome()).prop_map(|(pick, outcome)| Event::End { pick, outcome, late: true }),
-        8 => batch().prop_map(|(server, pick, most)| Event::Pass { server, pick, most }),
+        8 * calm => (0..2_u8, any::<u8>()).prop_map(|(worker, pick)| Event::Claim { worker, pick }),
+        8 * calm => (any::<u8>(), outcome(calm)).prop_map(|(pick, outcome)| Event::End { pick, outcome, late: false }),
+        1 => (any::<u8>(), outcome(calm)).prop_map(|(pick, outcome)| Event::End { pick, outcome, late: true }),
+        8 * calm => batch().prop_map(|(server, pick, most)| Event::Pass { server, pick, most }),
         2 => batch().prop_map(|(server, pick, most)| Event::Plan { server, pick, most }),
         2 => (0..2_u8).prop_map(|server| Event::Apply { server }),
         4 => any::<u8>().prop_map(|pick| Event::Promote { pick }),
@@ -201,13 +214,27 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// A scenario of up to `events` events.
 pub(crate) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
+    of(shape(), prop::collection::vec(event(1), 0..events))
+}
+
+/// A scenario of `events` events of which most go well, so that batches come about in which all does: those are applied
+/// by shorter statements.
+pub(crate) fn calm(events: usize) -> impl Strategy<Value = Scenario> {
+    let shape = prop_oneof![shape(), line()];
+    of(shape, prop::collection::vec(event(6), events))
+}
+
+fn of(
+    shape: impl Strategy<Value = Shape>,
+    events: impl Strategy<Value = Vec<Event>>,
+) -> impl Strategy<Value = Scenario> {
     let start =
         prop_oneof![3 => Just(Start::Now), 1 => Just(Start::Spread), 1 => Just(Start::Later)];
     (
-        shape(),
+        shape,
         prop::collection::vec(start, 1..3),
         (1..4_usize, 1..6_usize, 0..3_i32),
-        prop::collection::vec(event(), 0..events),
+        events,
     )
         .prop_map(
             |(shape, tasks, (slice, children, max_lost), events)| Scenario {
