@@ -1,27 +1,29 @@
 //! Advancing graphs: reading the messages of the shards that a server owns, and applying the plan made
 //! from them in one statement.
 
+mod line;
+mod part;
 mod plain;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sqlx::PgConnection;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::effects::{Answer, Effects};
+use super::effects::Effects;
 use super::weekly::Week;
-use super::{Error, Result, Statement, statements};
+use super::{Error, Result, statements};
 use crate::cursor::Span;
 use crate::metrics::Correlation;
 use crate::metrics::messaging::{self, Queue};
-use crate::plan::advance::{Advance, Child, Move};
+use crate::plan::advance::{Advance, Move};
 use crate::plan::{Kind, Message};
-use crate::state::step::StepState;
 
-pub(super) use plain::PLAIN;
+use part::Part;
+#[cfg(test)]
+pub(super) use {line::LINE, plain::PLAIN};
 
 /// How much to read of a shard, of which ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,99 +225,12 @@ pub async fn apply(
     }
     let mut effects = Effects::default();
     for (week, moves) in weeks {
-        let part = Part {
-            moves: &moves,
-            children: &plan.children,
-            is_plain: moves.iter().all(|step| step.is_plain()),
-        };
+        let part = Part::of(&moves, &plan.children);
         let answer = part.apply(connection, server, notify, week).await?;
         effects.add(APPLY.name, plan, answer)?;
     }
     record(plan, &effects);
     Ok(effects)
-}
-
-/// The moves of one week's tasks.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    moves: &'a [&'a Move],
-    children: &'a [Child],
-    is_plain: bool,
-}
-
-impl Part<'_> {
-    /// On the week's partition; where there is none (any more), on all of them.
-    async fn apply(
-        self,
-        connection: &mut PgConnection,
-        server: Uuid,
-        notify: bool,
-        week: Week,
-    ) -> Result<Answer> {
-        let statement = if self.is_plain { *PLAIN } else { APPLY };
-        let answer = self.run(connection, server, notify, statement.in_week(week));
-        let answer = answer.await;
-        match week.is_missing(&answer) {
-            true => self.run(connection, server, notify, statement).await,
-            false => answer,
-        }
-    }
-
-    async fn run(
-        self,
-        connection: &mut PgConnection,
-        server: Uuid,
-        notify: bool,
-        statement: Statement,
-    ) -> Result<Answer> {
-        let Part {
-            moves,
-            children,
-            is_plain,
-        } = self;
-        let column = |pick: fn(&Move) -> i16| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
-        let numbers = |pick: fn(&Move) -> i32| moves.iter().map(|m| pick(m)).collect::<Vec<_>>();
-        let low = |m: &&Move| int(m.children.start + 1);
-        let high = |m: &&Move| int(m.children.end);
-        let mut query = sqlx::query_as(statement.sql)
-            .bind(server)
-            .bind(column(|m| m.message.shard))
-            .bind(moves.iter().map(|m| m.message.id).collect::<Vec<_>>())
-            .bind(numbers(match is_plain {
-                true => |m| m.message.step_no,
-                false => |m| m.tries,
-            }))
-            .bind(moves.iter().map(low).collect::<Result<Vec<_>>>()?)
-            .bind(moves.iter().map(high).collect::<Result<Vec<_>>>()?)
-            .bind(moves.iter().map(|m| m.blocks).collect::<Vec<_>>())
-            .bind(children.iter().map(|c| c.number).collect::<Vec<_>>())
-            .bind(children.iter().map(|c| c.lane).collect::<Vec<_>>())
-            .bind(notify);
-        if is_plain {
-            query = query
-                .bind(numbers(|m| m.message.template_id))
-                .bind(column(|m| m.message.priority));
-        } else {
-            let states = |pick: fn((StepState, StepState)) -> StepState| {
-                let state = |m: &&Move| m.step.map(|change| pick(change) as i16);
-                moves.iter().map(state).collect::<Vec<_>>()
-            };
-            let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-            query = query
-                .bind(states(|(from, _)| from))
-                .bind(states(|(_, to)| to))
-                .bind(numbers(|m| m.lost))
-                .bind(moves.iter().map(|m| m.lane).collect::<Vec<_>>())
-                .bind(moves.iter().map(|m| m.delay.map(ms)).collect::<Vec<_>>())
-                .bind(moves.iter().map(|m| m.bad).collect::<Vec<_>>())
-                .bind(moves.iter().map(|m| m.next).collect::<Vec<_>>());
-        }
-        statement.run(query.fetch_one(connection)).await
-    }
-}
-
-fn int(n: usize) -> Result<i32> {
-    i32::try_from(n).map_err(|e| Error::new(APPLY.name, sqlx::Error::Encode(e.into())))
 }
 
 /// Counts the messages that an advance moved.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
 use super::Transaction;
-use super::advance::PLAIN;
+use super::advance::{LINE, PLAIN};
 use super::all_statements;
 use super::pool::Target;
 use crate::embedded::Temporary;
@@ -36,8 +36,10 @@ async fn every_statement_is_understood_by_the_server_and_named_once() {
             statement.name
         );
     }
-    let plain = connection.prepare(PLAIN.sql.into_sql_str());
-    plain.await.unwrap();
+    for short in [&*PLAIN, &LINE] {
+        let short = connection.prepare(short.sql.into_sql_str());
+        short.await.unwrap();
+    }
 }
 
 #[tokio::test]

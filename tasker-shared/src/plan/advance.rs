@@ -63,6 +63,8 @@ pub const END: i32 = START;
 pub struct Child {
     pub number: i32,
     pub lane: Option<i32>,
+    /// Whether nothing else is to be told to it: it is a step with one parent, or the end.
+    pub waits_for_one: bool,
 }
 
 /// The plan of a batch.
@@ -259,9 +261,11 @@ fn tell(
 fn child(number: i32, route: &Route) -> Child {
     let Blueprint { graph, last, .. } = &*route.blueprint;
     let is_end = number == graph.join() && last.is_some();
+    let lane = route.lane(number);
     Child {
         number: if is_end { END } else { number },
-        lane: route.lane(number),
+        lane,
+        waits_for_one: is_end || lane.is_some() && graph.waiting_on(number) == 1,
     }
 }
 

@@ -3,7 +3,7 @@
 use sqlx::{Executor, PgConnection};
 
 use super::migrated;
-use crate::db::advance::PLAIN;
+use crate::db::advance::{LINE, PLAIN};
 use crate::db::pool::Target;
 use crate::db::weekly::Week;
 use crate::db::{Statement, all_statements};
@@ -143,7 +143,7 @@ fn looks_without_the_first_column(plan: &str) -> Vec<String> {
 async fn faults_of_hot_statements(target: &Target) -> Vec<String> {
     let week = Week::at(chrono::Utc::now());
     let mut faults = Vec::new();
-    for whole in HOT.map(named).into_iter().chain([&*PLAIN]) {
+    for whole in HOT.map(named).into_iter().chain([&*PLAIN, &LINE]) {
         let name = whole.name;
         for statement in [whole, &whole.in_week(week)] {
             let mut connection = target.batches().connect().await.unwrap();
@@ -222,7 +222,7 @@ async fn statements_of_a_week_touch_no_partition_of_another() {
     connection.execute("ANALYZE").await.unwrap();
     let week = Week::at(chrono::Utc::now());
     let found = ["claim_steps", "list_inputs", "advance_graphs"].map(named);
-    for statement in found.into_iter().chain([&*PLAIN]) {
+    for statement in found.into_iter().chain([&*PLAIN, &LINE]) {
         let name = statement.name;
         let plan = plan(&mut connection, &statement.in_week(week)).await;
         for other in [-7, 7] {

@@ -82,11 +82,27 @@ fn a_success_ends_the_step_and_tells_its_children_and_their_lanes() {
 }
 
 #[test]
+fn a_child_with_one_parent_waits_for_nothing_else() {
+    for (ending, alone) in [(1, true), (2, false), (3, false), (4, true)] {
+        let (_, children) = one(&diamond(), ended(Outcome::Success, ending));
+        assert!(
+            children.iter().all(|c| c.waits_for_one == alone),
+            "{ending}"
+        );
+    }
+}
+
+#[test]
 fn leaves_tell_the_join_which_has_no_lane_and_an_only_leaf_the_end() {
     let (one_leaf, three_leaves) = (diamond(), fan_out(3));
     for (route, leaf, number) in [(&one_leaf, 4, END), (&three_leaves, 3, 5)] {
         let (_, children) = one(route, ended(Outcome::Success, leaf));
-        assert_eq!(children, [Child { number, lane: None }]);
+        let told = Child {
+            number,
+            lane: None,
+            waits_for_one: number == END,
+        };
+        assert_eq!(children, [told]);
     }
 }
 
@@ -245,7 +261,8 @@ fn the_start_tells_the_roots() {
         children,
         [Child {
             number: 1,
-            lane: Some(100)
+            lane: Some(100),
+            waits_for_one: false,
         }]
     );
 }
