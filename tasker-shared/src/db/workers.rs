@@ -70,7 +70,8 @@ statements! {
          gone AS (SELECT c.worker
                     FROM (SELECT DISTINCT r.worker
                             FROM tasker.lanes l,
-                                 LATERAL (SELECT worker FROM tasker.ready WHERE lane = l.lane AND id > $2 AND id <= $3 AND worker IS NOT NULL OFFSET 0) r) c
+                                 LATERAL (SELECT worker FROM tasker.ready WHERE lane = l.lane AND id > $2 AND id <= $3 AND worker IS NOT NULL OFFSET 0) r
+                           WHERE $2 < $3) c
                    WHERE NOT EXISTS (SELECT 1 FROM tasker.workers w WHERE w.worker = c.worker AND w.stopped_at IS NULL)),
          forgotten AS (DELETE FROM tasker.workers WHERE stopped_at < now() - interval '1 day')
          SELECT ARRAY (SELECT worker FROM expired UNION SELECT worker FROM recent UNION SELECT worker FROM gone) AS workers,
