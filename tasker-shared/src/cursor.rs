@@ -29,7 +29,7 @@ const BACK: Duration = Duration::from_millis(100);
 const REST_BACK: u32 = 20;
 const LONGEST_BACK: Duration = Duration::from_secs(1);
 /// How many times as long as a sweep or a slice took is waited for the next, which will take as long.
-const REST: u32 = 50;
+const REST: u32 = 100;
 /// The longest such wait: one that took long because everything stood still says nothing of the next.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 

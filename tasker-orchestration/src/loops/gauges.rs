@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many times as long as reading took is rested at least: while some session holds an old snapshot, reading goes over
 /// what has been taken out of the queues since.
-const REST: u32 = 9;
+const REST: u32 = 50;
+/// And how long at most: nobody should look at older ones.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The reader of gauges.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Reader {
 
 /// How long to rest after reading for so long.
 fn rest(took: Duration) -> Duration {
-    INTERVAL.max(took.saturating_mul(REST))
+    took.saturating_mul(REST).clamp(INTERVAL, LONGEST)
 }
 
 fn show_nothing() {
@@ -102,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_takes_a_tenth_of_the_time_at_most() {
+    fn reading_takes_a_fiftieth_of_the_time_until_gauges_would_be_a_minute_old() {
         assert_eq!(rest(Duration::from_millis(20)), INTERVAL);
-        assert_eq!(rest(Duration::from_secs(8)), Duration::from_secs(72));
-        assert_eq!(rest(Duration::MAX), Duration::MAX);
+        assert_eq!(rest(Duration::from_millis(200)), Duration::from_secs(10));
+        assert_eq!(rest(Duration::MAX), LONGEST);
     }
 }
