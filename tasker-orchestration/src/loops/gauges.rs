@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often they are read, however often they are looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How many times as long as reading took is rested at least: while some session holds an old snapshot, reading goes over
+/// How many times as long as reading took is rested: while some session holds an old snapshot, reading goes over
 /// what has been taken out of the queues since.
 const REST: u32 = 50;
 /// And how long at most: nobody should look at older ones.

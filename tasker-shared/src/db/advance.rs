@@ -22,8 +22,12 @@ use crate::plan::advance::{Advance, Move};
 use crate::plan::{Kind, Message};
 
 use part::Part;
+
+/// The shorter texts of `APPLY`, which have its name.
 #[cfg(test)]
-pub(super) use {line::LINE, plain::PLAIN};
+pub(super) fn shorter() -> [&'static super::Statement; 2] {
+    [&*plain::PLAIN, &line::LINE]
+}
 
 /// How much to read of a shard, of which ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
 use super::Transaction;
-use super::advance::{LINE, PLAIN};
+use super::advance::shorter;
 use super::all_statements;
 use super::pool::Target;
 use crate::embedded::Temporary;
@@ -36,7 +36,7 @@ async fn every_statement_is_understood_by_the_server_and_named_once() {
             statement.name
         );
     }
-    for short in [&*PLAIN, &LINE] {
+    for short in shorter() {
         let short = connection.prepare(short.sql.into_sql_str());
         short.await.unwrap();
     }

@@ -21,7 +21,7 @@ pub(in crate::db) const LINE: Statement = Statement {
                      FROM gone g
                     WHERE s.task_uuid = ANY (ARRAY[g.task_uuid]) AND s.step_no = g.step_no AND s.attempt = g.attempt AND s.state = 1
                    RETURNING g.*),
-         -- the steps that waited for them, enqueued; a person may have moved one on
+         -- the steps that waited for them, enqueued, unless they do not wait (any more)
          moved AS (UPDATE tasker.steps s
                       SET waiting_on = s.waiting_on - 1, lane = c.lane,
                           state = CASE WHEN s.state = 0 AND s.waiting_on = 1 THEN 1 ELSE s.state END,
