@@ -2,6 +2,7 @@
 //! ending what is past its limits or cannot run, reading gauges, keeping the database fit, dropping old history. All in one mould: wait for a
 //! wake or the interval, do one pass, say what it did.
 
+pub mod autovacuum;
 pub mod delayed;
 pub mod gauges;
 pub mod pulse;

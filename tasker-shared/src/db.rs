@@ -6,6 +6,7 @@ pub mod advance;
 pub mod analytics;
 pub mod api_keys;
 pub mod archive;
+pub mod autovacuum;
 pub mod circuits;
 pub mod claim;
 pub mod controls;
@@ -68,6 +69,7 @@ fn all_statements() -> Vec<&'static Statement> {
         migrate::STATEMENTS,
         namespaces::STATEMENTS,
         archive::STATEMENTS,
+        autovacuum::STATEMENTS,
         partitions::STATEMENTS,
         partitions::leaving::STATEMENTS,
         pooler::STATEMENTS,

@@ -29,6 +29,7 @@ use crate::lifecycle::pressure::Pressure;
 use crate::lifecycle::registry::Templates;
 use crate::lifecycle::result_processor::{Asks, ResultProcessor};
 use crate::lifecycle::task_initializer::{self, Admission, Choice, Outbox, TaskInitializer};
+use crate::loops::autovacuum::Autovacuum;
 use crate::loops::delayed::Timer;
 use crate::loops::gauges;
 use crate::loops::pulse::{Answering, Depths, Pulse};
@@ -81,6 +82,7 @@ pub(super) struct Loops {
     giving_up: Option<GivingUp>,
     pulse: Pulse,
     upkeep: Upkeep,
+    autovacuum: Autovacuum,
     retention: Option<Retention>,
     pool: Pool,
     gauges: gauges::Reader,
@@ -206,6 +208,10 @@ impl Assembled {
                 clock: clock.clone(),
                 shards: shards.clone(),
             },
+            autovacuum: Autovacuum {
+                pool: pool.clone(),
+                shards: shards.clone(),
+            },
             retention: config.retention.keep_days.map(|keep_days| Retention {
                 target: targets.direct.clone(),
                 pool: pool.clone(),
@@ -279,6 +285,7 @@ impl Loops {
             "staleness": self.watcher,
             "pulse": self.pulse,
             "upkeep": self.upkeep,
+            "autovacuum": self.autovacuum,
         }
         if let Some(giving_up) = self.giving_up {
             spawn!("unroutable": giving_up);

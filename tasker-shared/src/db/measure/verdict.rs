@@ -77,7 +77,8 @@ pub async fn judge(pool: &Pool, (namespace, name): (&str, &str), from: Uuid) -> 
 
 /// Messages of whatever task that wait for somebody.
 pub async fn messages_left(pool: &Pool) -> Result<i64> {
-    LEFT.run(sqlx::query_scalar(LEFT.sql).fetch_one(pool)).await
+    LEFT.run_at_length(sqlx::query_scalar(LEFT.sql).fetch_one(pool))
+        .await
 }
 
 #[cfg(test)]
