@@ -24,9 +24,9 @@ statements! {
         "SELECT c.relname::text AS name, t.vacuum_count + t.autovacuum_count AS vacuums, o.held IS NOT NULL AS is_held, h.horizon
            FROM pg_stat_user_tables t
            JOIN pg_class c ON c.oid = t.relid
-           -- somebody else's number is left as it is
+           -- somebody else's numbers are left as they are
           CROSS JOIN LATERAL (SELECT max(v) FILTER (WHERE v = 'autovacuum_vacuum_threshold=2000000000') AS held,
-                                     max(v) FILTER (WHERE v LIKE 'autovacuum_vacuum_threshold=%') AS given
+                                     max(v) FILTER (WHERE v ~ '^autovacuum_vacuum_(insert_)?threshold=') AS given
                                 FROM unnest(c.reloptions) AS v) o
            -- ids of transactions have 32 bits: the whole is the nearest to the newest
           CROSS JOIN (SELECT min(n.newest - (((n.newest - s.xid::text::int8 + 2147483648) & 4294967295) - 2147483648)) AS horizon
@@ -90,7 +90,8 @@ mod tests {
     const DIE: &str = "INSERT INTO tasker.ready (lane, id, task_uuid, correlation_id, enqueued_at, step_no, attempt, tries, lost, template_id, shard, priority, sampled)
         SELECT 0, n, u.none, u.none, now(), 1, 1, 1, 0, 1, 0, 0, false
           FROM generate_series(1, 100000) n, (VALUES ('00000000-0000-0000-0000-000000000000'::uuid)) AS u(none);
-        DELETE FROM tasker.ready";
+        DELETE FROM tasker.ready;
+        ALTER TABLE tasker.ready SET (autovacuum_enabled = off)";
 
     /// The names of the tables that are listed, once there are any, with whether they are held.
     async fn listed(pool: &Pool) -> Vec<(String, bool)> {
@@ -135,10 +136,14 @@ mod tests {
         assert_eq!(listed(&pool).await, [("ready".to_owned(), false)]);
 
         let mut connection = target.connect().await.unwrap();
-        let set = "ALTER TABLE tasker.ready SET (autovacuum_vacuum_threshold = 5000)";
-        connection.execute(set).await.unwrap();
-        assert_eq!(list(&pool).await.unwrap(), []);
-        let give = "ALTER TABLE tasker.ready RESET (autovacuum_vacuum_threshold); CREATE ROLE guest; GRANT USAGE ON SCHEMA tasker TO guest";
+        for set in [
+            "ALTER TABLE tasker.ready SET (autovacuum_vacuum_threshold = 5000)",
+            "ALTER TABLE tasker.ready RESET (autovacuum_vacuum_threshold); ALTER TABLE tasker.ready SET (autovacuum_vacuum_insert_threshold = 5000)",
+        ] {
+            connection.execute(set).await.unwrap();
+            assert_eq!(list(&pool).await.unwrap(), [], "{set}");
+        }
+        let give = "ALTER TABLE tasker.ready RESET (autovacuum_vacuum_insert_threshold); CREATE ROLE guest; GRANT USAGE ON SCHEMA tasker TO guest";
         connection.execute(give).await.unwrap();
         assert_eq!(list(&pool).await.unwrap().len(), 1);
         connection.execute("SET ROLE guest").await.unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tasker_shared::db::autovacuum::Table;
 
-/// Vacuums that end after the oldest snapshot was taken until another one is in vain: the first may have begun before.
+/// So many vacuums have ended since the oldest snapshot was taken, and another one is in vain. Of one alone it could be that it
+/// had begun before.
 const ENOUGH: i64 = 2;
 
 /// What is known of the tables since the oldest snapshot is what it is.
