@@ -24,7 +24,7 @@ statements! {
         "SELECT c.relname::text AS name, t.vacuum_count + t.autovacuum_count AS vacuums, o.held IS NOT NULL AS is_held, h.horizon
            FROM pg_stat_user_tables t
            JOIN pg_class c ON c.oid = t.relid
-           -- somebody else's numbers are left as they are
+           -- the number of `hold_autovacuum`; somebody else's are left as they are
           CROSS JOIN LATERAL (SELECT max(v) FILTER (WHERE v = 'autovacuum_vacuum_threshold=2000000000') AS held,
                                      max(v) FILTER (WHERE v ~ '^autovacuum_vacuum_(insert_)?threshold=') AS given
                                 FROM unnest(c.reloptions) AS v) o
@@ -67,13 +67,12 @@ mod tests {
 
     use super::*;
     use crate::db::pool::Target;
-    use crate::db::{Transaction, measure, migrate};
+    use crate::db::tests::migrated;
+    use crate::db::{Transaction, measure};
     use crate::embedded::Temporary;
 
-    async fn migrated() -> (Temporary, Target, Pool) {
-        let postgres = Temporary::start().await.unwrap();
-        let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
-        migrate::run(&target).await.unwrap();
+    async fn prepared() -> (Temporary, Target, Pool) {
+        let (postgres, target) = migrated().await;
         let pool = target.pool(2);
         assert_eq!(list(&pool).await.unwrap(), []);
         (postgres, target, pool)
@@ -107,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_table_with_many_dead_rows_is_listed_held_off_and_let_in_again() {
-        let (_postgres, target, pool) = migrated().await;
+        let (_postgres, target, pool) = prepared().await;
         die(&target).await;
         let ready = |held| vec![("ready".to_owned(), held)];
         assert_eq!(listed(&pool).await, ready(false));
@@ -122,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_somebody_works_on_has_set_by_hand_or_owns_is_left_alone() {
-        let (_postgres, target, pool) = migrated().await;
+        let (_postgres, target, pool) = prepared().await;
         die(&target).await;
         assert_eq!(listed(&pool).await.len(), 1);
 
@@ -153,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_horizon_stands_while_a_snapshot_or_a_transaction_does_and_moves_on_with_it() {
-        let (_postgres, target, pool) = migrated().await;
+        let (_postgres, target, pool) = prepared().await;
         die(&target).await;
         assert_eq!(listed(&pool).await.len(), 1);
         let horizon = async || list(&pool).await.unwrap()[0].horizon;

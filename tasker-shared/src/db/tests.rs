@@ -14,7 +14,7 @@ use crate::ids;
 
 mod plans;
 
-async fn migrated() -> (Temporary, Target) {
+pub(super) async fn migrated() -> (Temporary, Target) {
     let postgres = Temporary::start().await.unwrap();
     let target = Target::parse(postgres.url(), "test", Duration::from_secs(10)).unwrap();
     super::migrate::run(&target).await.unwrap();

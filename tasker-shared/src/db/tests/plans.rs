@@ -97,8 +97,7 @@ async fn no_statement_reads_a_table_that_grows_from_end_to_end_because_it_was_sm
 }
 
 /// What is taken out of a queue may stay in its index for hours, while some session holds a snapshot: only a lane's or a
-/// shard's part of it may be read. Of one that was empty when it was planned for
-/// all looks as short as a part.
+/// shard's part of it may be read. Of one that was empty when it was planned for, all looks as short as a part.
 #[tokio::test]
 async fn no_statement_reads_the_whole_index_of_a_queue_for_a_part_of_its_ids() {
     let (_postgres, target) = migrated().await;
